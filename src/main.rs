@@ -1,0 +1,2 @@
+//! The `daypass` program.
+fn main() {}
