@@ -1,0 +1,98 @@
+//! The CustomResourceDefinitions as they are installed: what the derives give, plus what they cannot say.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+use serde_json::{Value, json};
+
+use super::{Sandbox, TeamSecret, TeamSecretStore};
+
+/// All CustomResourceDefinitions, in the order of their names.
+pub fn crds() -> Vec<CustomResourceDefinition> {
+    [with_default_status(Sandbox::crd(), true), TeamSecret::crd(), with_default_status(TeamSecretStore::crd(), false)]
+        .into_iter()
+        .map(finish)
+        .collect()
+}
+
+/// A new object shows a row at once and costs no write: the defaults exist on reading only.
+fn with_default_status(crd: CustomResourceDefinition, run: bool) -> CustomResourceDefinition {
+    edit(crd, |schema| {
+        let condition = json!({
+            "type": if run { "Accepted" } else { "Ready" },
+            "status": "Unknown",
+            "reason": "WaitingForController",
+            "message": "Waiting for the Daypass operator",
+            "lastTransitionTime": "1970-01-01T00:00:00Z",
+        });
+        let status = &mut schema["properties"]["status"];
+        status["default"] = json!({});
+        status["properties"]["conditions"]["default"] = json!([condition]);
+        if run {
+            status["properties"]["phase"]["default"] = json!("Pending");
+            status["properties"]["reason"]["default"] = json!("WaitingForController");
+        }
+    })
+}
+
+/// Kept on uninstall; lists typed for merging; nothing but structure in the schema.
+fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    crd.metadata.annotations.get_or_insert_default().insert("helm.sh/resource-policy".into(), "keep".into());
+    crd.metadata.labels.get_or_insert_default().insert("app.kubernetes.io/name".into(), "daypass".into());
+    edit(crd, |schema| {
+        for (path, list_type, keys) in [
+            ("/properties/status/properties/conditions", "map", Some(["type"])),
+            ("/properties/spec/properties/env", "map", Some(["name"])),
+            ("/properties/spec/properties/secrets", "atomic", None),
+            ("/properties/spec/properties/versions", "atomic", None),
+            ("/properties/spec/properties/revoked", "map", Some(["name"])),
+        ] {
+            if let Some(list) = schema.pointer_mut(path) {
+                list["x-kubernetes-list-type"] = json!(list_type);
+                if let Some(keys) = keys {
+                    list["x-kubernetes-list-map-keys"] = json!(keys);
+                }
+            }
+        }
+        tidy(schema);
+    })
+}
+
+fn edit(mut crd: CustomResourceDefinition, change: impl Fn(&mut Value)) -> CustomResourceDefinition {
+    for version in &mut crd.spec.versions {
+        let Some(validation) = version.schema.as_mut() else { continue };
+        let Some(schema) = validation.open_api_v3_schema.as_mut() else { continue };
+        // A schema is plain data in both forms: it always converts.
+        let Ok(mut value) = serde_json::to_value(&*schema) else { continue };
+        change(&mut value);
+        if let Ok(changed) = serde_json::from_value(value) {
+            *schema = changed;
+        }
+    }
+    crd
+}
+
+/// Takes out what Kubernetes does not read (integer formats of Rust) and unwraps the lines of descriptions.
+fn tidy(schema: &mut Value) {
+    match schema {
+        Value::Object(map) => {
+            if map.get("type").is_some_and(|kind| kind == "integer") {
+                map.remove("format");
+            }
+            // Without it an explicit null is as good as absent; with it, it would be a value of its own.
+            map.remove("nullable");
+            if map.get("type").is_some_and(|kind| kind == "object") {
+                for (from, to) in [("maxLength", "maxProperties"), ("minLength", "minProperties")] {
+                    if let Some(bound) = map.remove(from) {
+                        map.insert(to.into(), bound);
+                    }
+                }
+            }
+            if let Some(Value::String(text)) = map.get_mut("description") {
+                *text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            }
+            map.values_mut().for_each(tidy);
+        }
+        Value::Array(items) => items.iter_mut().for_each(tidy),
+        _ => {}
+    }
+}

@@ -1,0 +1,40 @@
+//! The kinds of `daypass.dev/v1alpha1`: types, rules, names, conditions and reasons. Knows nothing of the rest.
+
+mod condition;
+mod crds;
+pub mod names;
+mod pod;
+mod reason;
+mod reference;
+mod sandbox;
+mod team_secret;
+mod team_secret_store;
+mod values;
+
+pub use condition::{Condition, ConditionStatus, ConditionType, set_condition};
+pub use crds::crds;
+pub use pod::{
+    Capabilities, EgressPort, EgressRule, EnvVar, File, LocalObjectReference, Network, PodMetadata, Resources,
+    SeccompProfile, SecurityContext, Toleration,
+};
+pub use reason::Reason;
+pub use reference::SecretReference;
+pub use sandbox::{Delivery, Phase, Sandbox, SandboxSpec, SandboxStatus, SecretRemoval, SecretState, SecretStatus};
+pub use team_secret::{SealedVersion, TeamSecret, TeamSecretSpec};
+pub use team_secret_store::{
+    AwsBackend, AzureBackend, BackendKind, Cache, Connection, GcpBackend, KubernetesBackend, RateLimit, RevokedSecret,
+    RevokedStatus, SealedBackend, SecretSource, ServiceAccountSource, SignIn, TeamSecretStore, TeamSecretStoreSpec,
+    TeamSecretStoreStatus, VaultBackend, VaultEngine, WandbBackend, WandbValues,
+};
+pub use values::{Quantity, Time};
+
+/// The API group of all kinds.
+pub const GROUP: &str = "daypass.dev";
+/// The served version.
+pub const VERSION: &str = "v1alpha1";
+/// `apiVersion` of all kinds.
+pub const API_VERSION: &str = "daypass.dev/v1alpha1";
+/// The type of a run Secret.
+pub const RUN_SECRET_TYPE: &str = "daypass.dev/run";
+/// Annotation of a run: who submitted it. Proven by admission policy.
+pub const SUBMITTED_BY: &str = "daypass.dev/submitted-by";

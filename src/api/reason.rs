@@ -1,0 +1,152 @@
+//! Why something is as it is: the closed list that status, events, audit and metrics use.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// A reason, written in CamelCase wherever people or programs see it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum Reason { $($(#[doc = $doc])+ $name,)+
+            /// A reason that this version does not know (written by a newer operator).
+            #[serde(other)]
+            Unknown,
+        }
+
+        impl Reason {
+            /// Every reason that this version writes, with its description.
+            pub const ALL: &'static [(Self, &'static str)] = &[$((Self::$name, concat!($($doc),+)),)+];
+
+            /// The reason as it is written.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)+ Self::Unknown => "Unknown" }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Nobody has looked at the object yet.
+    WaitingForController,
+    /// The object was taken up.
+    Accepted,
+    /// Every named secret was found and may be used.
+    Resolved,
+    /// The run names no secrets.
+    NoSecrets,
+    /// The values were handed to the run.
+    Injected,
+    /// The run Secret is proven gone.
+    Removed,
+    /// The run still needs its run Secret.
+    InUse,
+    /// The run Secret's removal fails and is tried again.
+    RemovalFailing,
+    /// The run holds the newest versions.
+    Current,
+    /// A newer version of a secret exists; this run keeps its copy.
+    NewerVersion,
+    /// The container has started.
+    Started,
+    /// The run's Pod is about to start.
+    Starting,
+    /// The run ended with exit code 0.
+    Succeeded,
+    /// A named secret is not in its store.
+    SecretNotFound,
+    /// The secret is there, the asked field is not.
+    SecretFieldNotFound,
+    /// The value cannot be delivered as asked.
+    SecretMalformed,
+    /// The run's ServiceAccount may not use a named secret.
+    AccessDenied,
+    /// The team has no store of that name.
+    StoreNotFound,
+    /// The store's backend does not answer as it should.
+    StoreUnavailable,
+    /// The store's backend asks for fewer calls.
+    StoreThrottled,
+    /// The store's backend is of a kind that this operator does not serve.
+    StoreUnsupported,
+    /// The key that a value is sealed to is gone.
+    KeyLost,
+    /// Two secrets, or a secret and a variable, want the same name.
+    EnvVarConflict,
+    /// The manifest asks for something that cannot be.
+    InvalidSpec,
+    /// The run Secret went away before the container had started.
+    SecretLost,
+    /// Something foreign stands under the name of the run.
+    NameConflict,
+    /// The API server refused the run's Pod.
+    PodRefused,
+    /// A quota has no room for the run now.
+    QuotaExceeded,
+    /// The namespace is going away.
+    NamespaceTerminating,
+    /// The admission policies are not proven in force, so nothing is created.
+    OperatorNotReady,
+    /// The Pod waits for a node.
+    Unschedulable,
+    /// The image cannot be pulled.
+    ImagePullFailed,
+    /// The container cannot be created.
+    ContainerCreateFailed,
+    /// The container did not start in time.
+    StartupTimeout,
+    /// The container ended with another exit code than 0.
+    NonZeroExit,
+    /// The container ran out of memory.
+    OOMKilled,
+    /// The Pod was evicted or preempted.
+    Evicted,
+    /// The run reached the end of its lifetime.
+    DeadlineExceeded,
+    /// Somebody deleted the run's Pod.
+    PodDeleted,
+    /// The run's Pod was lost with its node, or vanished unseen.
+    PodLost,
+    /// The run was stopped by its `stop` field.
+    Stopped,
+    /// A secret of the run was revoked.
+    Revoked,
+    /// The object is being deleted.
+    Deleting,
+    /// The store is in order.
+    Ready,
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+// A plain string in the schema: a status written by a newer operator must stay readable.
+impl JsonSchema for Reason {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Reason".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "maxLength": 64})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_written_as_it_is_read() {
+        for (reason, doc) in Reason::ALL {
+            assert_eq!(serde_json::to_string(reason).unwrap(), format!("\"{reason}\""));
+            assert!(doc.trim().ends_with('.'), "{reason} needs a sentence");
+        }
+        assert_eq!(serde_json::from_str::<Reason>("\"FromTheFuture\"").unwrap(), Reason::Unknown);
+    }
+}
