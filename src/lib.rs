@@ -1,3 +1,4 @@
 //! Daypass gives team secrets to sandboxes and evaluation jobs for exactly as long as one run lasts.
 
 pub mod api;
+pub mod run;

@@ -53,7 +53,7 @@ macro_rules! fixed {
     printcolumn(name = "Secrets", type_ = "string", json_path = ".status.secretsState"),
     printcolumn(name = "Exposure-ms", type_ = "integer", json_path = ".status.secretExposureMilliseconds", description = "Milliseconds that the run Secret existed"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = Rule::new("self.metadata.name.size() <= 63").message("metadata.name must be at most 63 characters: it becomes a label of the run's Pod").field_path(".metadata.name")
+    validation = Rule::new("self.metadata.name.size() <= 63").message("metadata.name must be at most 63 characters: it becomes a label of the run's Pod")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.secrets) || self.secrets.map(s, has(s.envVar) ? s.envVar : s.name).all(n, self.secrets.exists_one(t, (has(t.envVar) ? t.envVar : t.name) == n))").message("every secret needs an envVar of its own (envVar defaults to name)").field_path(".secrets"))]

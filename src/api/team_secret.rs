@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Key", type_ = "string", json_path = ".spec.versions[0].keyID"),
     printcolumn(name = "By", type_ = "string", json_path = ".spec.versions[0].by", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = Rule::new("self.metadata.name == self.spec.name.lowerAscii().replace('_', '-')").message("metadata.name must be spec.name in lower case with '-' for '_': `daypass secret set` does it").field_path(".metadata.name")
+    validation = Rule::new("self.metadata.name == self.spec.name.lowerAscii().replace('_', '-')").message("metadata.name must be spec.name in lower case with '-' for '_': `daypass secret set` does it")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.name == oldSelf.name").message("name cannot change: delete the secret and set it anew").field_path(".name"))]

@@ -24,7 +24,7 @@ use super::{Condition, Time};
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Secrets", type_ = "integer", json_path = ".status.secretCount"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = Rule::new("self.metadata.name.size() <= 63").message("metadata.name must be at most 63 characters").field_path(".metadata.name")
+    validation = Rule::new("self.metadata.name.size() <= 63").message("metadata.name must be at most 63 characters")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("[has(self.sealed), has(self.aws), has(self.gcp), has(self.azure), has(self.vault), has(self.kubernetes), has(self.wandb)].filter(x, x).size() == 1").message("a store has exactly one backend: one of sealed, aws, gcp, azure, vault, kubernetes, wandb"))]
