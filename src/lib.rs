@@ -2,3 +2,5 @@
 
 pub mod api;
 pub mod run;
+pub mod secret;
+pub mod stores;
