@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use kube::Client;
 use kube::runtime::reflector::{ObjectRef, Store};
+use tokio::sync::watch;
 
 pub use authorize::Authorizer;
 
@@ -17,7 +18,7 @@ use crate::api::{BackendKind, Reason, SecretReference, TeamSecretStore};
 use crate::kube_ext::CallError;
 use crate::run::{Problem, Resolution, Run};
 use crate::secret::SecretValue;
-use crate::stores::sealed::{KeyStateReceiver, SealedStore};
+use crate::stores::sealed::{Health, KeyState, SealedStore};
 use self::deliverable::Fault;
 use crate::stores::{Query, SecretStore, StoreError};
 
@@ -37,13 +38,21 @@ pub struct Resolver {
     client: Client,
     authorizer: Authorizer,
     stores: Store<TeamSecretStore>,
-    keys: KeyStateReceiver,
+    keys: watch::Receiver<KeyState>,
 }
 
 impl Resolver {
     /// A resolver over a watched list of stores and the live keys of the sealed store.
-    pub fn new(client: Client, stores: Store<TeamSecretStore>, keys: KeyStateReceiver) -> Self {
+    pub fn new(client: Client, stores: Store<TeamSecretStore>, keys: watch::Receiver<KeyState>) -> Self {
         Self { authorizer: Authorizer::new(client.clone()), client, stores, keys }
+    }
+
+    /// What is wrong with the sealed store's keys, if anything.
+    pub fn key_trouble(&self) -> Option<String> {
+        match &self.keys.borrow().health {
+            Health::Ready => None,
+            Health::Waiting(message) | Health::KeyLost(message) => Some(message.clone()),
+        }
     }
 
     /// Asks for all secrets of a run. Every problem that can be known is in the answer, not just the first.
