@@ -15,7 +15,8 @@ use super::Context;
 use super::memory::Remembered;
 use crate::api::Sandbox;
 use crate::kube_ext::CallError;
-use crate::run::{Run, SecretFact, State, Step, plan, wants_secrets};
+use crate::run::{Plan, Resolution, Run, SecretFact, State, Step, plan, wants_secrets};
+use crate::secret::SecretValue;
 
 /// More rounds than any life takes in one reconcile; past it the queue gives others their turn.
 const ROUNDS: usize = 12;
@@ -68,32 +69,26 @@ async fn run_to_rest(sandbox: &Sandbox, ctx: &Context, known: &mut Remembered) -
     for _ in 0..ROUNDS {
         let now = ctx.clock.now();
         let recorded = known.reported.clone().unwrap_or_else(|| recorded(sandbox));
-        let mut observed = observe::observe(&run, &recorded, ctx, known).await?;
+        let mut seen = observe::see(&run, &recorded, ctx, known).await?;
+        let mut facts = known.facts.clone();
+        let mut secrets = Resolution::NotAsked;
         let mut values = Vec::new();
-        // Facts are looked at anew after a live look at the Pod.
-        let facts = known.facts.clone();
-        observed.facts = &facts;
-        if wants_secrets(&observed, now) {
+        if wants_secrets(&seen.observed(&run, &recorded, &facts, Resolution::NotAsked), now) {
             let _place = ctx.lanes.creation().await.ok_or(Error::ShuttingDown)?;
-            if !known.facts.fresh {
-                observed.pod = observe::live_pod(&run, ctx, known).await?;
+            if !facts.fresh {
+                // An earlier leader may have made the Pod: before a name is used, the API server itself is asked.
+                seen.pod = observe::live_pod(&run, ctx, known).await?;
+                facts = known.facts.clone();
             }
-            let facts = known.facts.clone();
-            observed.facts = &facts;
-            if wants_secrets(&observed, now) {
+            if wants_secrets(&seen.observed(&run, &recorded, &facts, Resolution::NotAsked), now) {
                 let resolved = ctx.resolver.resolve(&run).await?;
                 report::audit_resolution(sandbox, &run, &resolved.resolution, known);
-                observed.secrets = resolved.resolution;
+                secrets = resolved.resolution;
                 values = resolved.values;
             }
-            let plan = plan(&observed, ctx.clock.now());
-            match step_through(sandbox, &run, ctx, known, plan, values, &observed.secrets).await? {
-                Some(action) => return Ok(action),
-                None => continue,
-            }
         }
-        let plan = plan(&observed, now);
-        if let Some(action) = step_through(sandbox, &run, ctx, known, plan, values, &observed.secrets).await? {
+        let plan = plan(&seen.observed(&run, &recorded, &facts, secrets.clone()), now);
+        if let Some(action) = step_through(sandbox, &run, ctx, known, plan, &values, &secrets).await? {
             return Ok(action);
         }
     }
@@ -106,26 +101,26 @@ async fn step_through(
     run: &Run,
     ctx: &Context,
     known: &mut Remembered,
-    plan: crate::run::Plan,
-    values: Vec<Option<crate::secret::SecretValue>>,
-    resolution: &crate::run::Resolution,
+    plan: Plan,
+    values: &[Option<SecretValue>],
+    resolution: &Resolution,
 ) -> Result<Option<Action>, Error> {
     if plan.steps.is_empty() {
         if plan.write {
             report::write(sandbox, run, ctx, known, &plan.state).await?;
         }
-        let wake = plan.wake.map(|wake| wake.duration_since(ctx.clock.now()));
-        return Ok(match wake {
-            // Due already: another round.
-            Some(wait) if wait.is_negative() || wait.is_zero() => plan.write.then_some(()).map_or(
-                Some(Action::requeue(Duration::from_millis(200))),
-                |()| None,
-            ),
-            Some(wait) => Some(Action::requeue(Duration::try_from(wait).unwrap_or(Duration::from_secs(60)))),
+        let wait = plan.wake.map(|wake| wake.duration_since(ctx.clock.now()));
+        return Ok(match wait {
             None => Some(Action::await_change()),
+            Some(wait) if wait.is_positive() => {
+                Some(Action::requeue(Duration::try_from(wait).unwrap_or(Duration::from_secs(60))))
+            }
+            // Due already. After a write that is the next round; else nothing here can change it.
+            Some(_) if plan.write => None,
+            Some(_) => Some(Action::requeue(Duration::from_millis(200))),
         });
     }
-    let applier = apply::Applier { sandbox, run, ctx, values: &values, resolution };
+    let applier = apply::Applier { sandbox, run, ctx, values, resolution };
     for step in &plan.steps {
         tracing::debug!(namespace = run.namespace, run = run.name, ?step, "step");
         let _place = match step {

@@ -10,30 +10,45 @@ use super::super::Context;
 use super::super::memory::Remembered;
 use super::Error;
 use crate::kube_ext::must;
-use crate::run::{Observed, PodSeen, PodView, Resolution, Run, State};
+use crate::run::{Facts, Observed, PodSeen, PodView, Resolution, Run, State};
 
 /// How long the watch may take to show a Pod that was just made, before the API server is asked.
 const WATCH_LAG: SignedDuration = SignedDuration::from_secs(5);
 
-pub(super) async fn observe<'a>(
-    run: &'a Run,
-    recorded: &'a State,
-    ctx: &Context,
-    known: &'a mut Remembered,
-) -> Result<Observed<'a>, Error> {
+/// What was read for one round.
+pub(super) struct Seen {
+    pub(super) pod: PodSeen,
+    revoked: Vec<String>,
+    newer_version: bool,
+    guarded: bool,
+}
+
+impl Seen {
+    /// All that a plan may depend on.
+    pub(super) fn observed<'a>(
+        &self,
+        run: &'a Run,
+        recorded: &'a State,
+        facts: &'a Facts,
+        secrets: Resolution,
+    ) -> Observed<'a> {
+        Observed {
+            run,
+            recorded,
+            pod: self.pod.clone(),
+            facts,
+            secrets,
+            revoked: self.revoked.clone(),
+            newer_version: self.newer_version,
+            guarded: self.guarded,
+        }
+    }
+}
+
+pub(super) async fn see(run: &Run, recorded: &State, ctx: &Context, known: &mut Remembered) -> Result<Seen, Error> {
     let pod = pod(run, ctx, known).await?;
-    let revoked = revoked(run, ctx);
     let newer_version = matches!(pod, PodSeen::Ours(_)) && newer_version(run, recorded, ctx, known);
-    Ok(Observed {
-        run,
-        recorded,
-        pod,
-        facts: &known.facts,
-        secrets: Resolution::NotAsked,
-        revoked,
-        newer_version,
-        guarded: *ctx.guarded.borrow(),
-    })
+    Ok(Seen { pod, revoked: revoked(run, ctx), newer_version, guarded: *ctx.guarded.borrow() })
 }
 
 async fn pod(run: &Run, ctx: &Context, known: &mut Remembered) -> Result<PodSeen, Error> {
