@@ -60,7 +60,7 @@ impl KeyId {
 
 fn fingerprint(public: &PublicKey) -> String {
     let digest = Sha256::digest(public.0);
-    digest[..HASH_DIGITS / 2].iter().map(|byte| format!("{byte:02x}")).collect()
+    digest.iter().take(HASH_DIGITS / 2).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 impl FromStr for KeyId {
