@@ -35,7 +35,7 @@ pub(super) async fn lead(
 ) -> anyhow::Result<()> {
     tracing::info!("leading");
     metrics.lead(true);
-    let settings = Settings { create: config.keys.create, ..Settings::new(&namespace, &config.keys.folder) };
+    let settings = Settings::new(&namespace, &config.keys.folder);
     let (keeper, keys) = KeyKeeper::new(client.clone(), settings);
     let mut keeper = tokio::spawn(keeper.run());
 

@@ -108,8 +108,8 @@ impl fmt::Display for GuardReport {
 
 /// Asks for every proof. Changes nothing: reads by name, and dry-runs. Never fails: what cannot be asked is a finding.
 pub async fn prove(client: &Client, config: &GuardConfig) -> GuardReport {
-    let read = stream::iter(probes::POLICIES)
-        .map(|policy| policies::check(client, config, policy))
+    let checks: Vec<_> = probes::POLICIES.iter().map(|policy| policies::check(client, config, policy)).collect();
+    let read = stream::iter(checks)
         .buffered(CONCURRENCY)
         .filter_map(std::future::ready)
         .collect::<Vec<_>>()
