@@ -20,7 +20,7 @@ use crate::state;
 use crate::tools::Tools;
 
 /// Where the caller ends the wait.
-const LONG: Duration = Duration::from_secs(3600);
+const LONG: Duration = Duration::from_hours(1);
 /// How long the cluster may take for something that it does at once.
 const SOON: Duration = Duration::from_secs(30);
 
@@ -54,7 +54,7 @@ impl Cluster {
     }
 
     /// A client that acts as a user of these groups, by impersonation. `system:authenticated` is added, as signing in
-    /// would do; for a ServiceAccount's name its groups are added too.
+    /// would do; for a `ServiceAccount`'s name its groups are added too.
     pub fn client_as(&self, user: &str, groups: &[&str]) -> Result<Client> {
         let mut config = self.config()?;
         config.auth_info.token = Some(self.record.admin_token.clone().into());
@@ -79,7 +79,7 @@ impl Cluster {
         Ok(Client::try_from(config)?)
     }
 
-    /// A bearer token of a ServiceAccount, for an hour, with the API server's default audience.
+    /// A bearer token of a `ServiceAccount`, for an hour, with the API server's default audience.
     pub async fn service_account_token(&self, namespace: &str, name: &str) -> Result<String> {
         let accounts = Api::<ServiceAccount>::namespaced(self.admin()?, namespace);
         let request = TokenRequest {

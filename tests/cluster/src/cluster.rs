@@ -13,9 +13,9 @@ use crate::access;
 use crate::audit::AuditLog;
 use crate::control_plane::{ControlPlane, Ports};
 use crate::poll::poll;
-use crate::supervisor::{Part, Supervisor};
+use crate::supervisor::{Network, Part, Supervisor};
 use crate::tools::Tools;
-use crate::{progress, state};
+use crate::{node, progress, state};
 
 /// A part that does not come up within this time never will.
 const START_LIMIT: Duration = Duration::from_secs(90);
@@ -57,6 +57,8 @@ impl Options {
 pub(crate) struct Record {
     pub(crate) ports: Ports,
     pub(crate) admin_token: String,
+    /// None without a node.
+    pub(crate) network: Option<Network>,
 }
 
 /// A running cluster. It ends when this is dropped, or when the process ends, unless [`Cluster::detach`] was called.
@@ -73,16 +75,22 @@ impl Cluster {
     /// Starts a cluster. Builds the tools first if they are missing. An error names the part that did not start, with
     /// the end of its log.
     pub async fn start(options: Options) -> Result<Self> {
-        // Only fails where another part of the program chose a provider before, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let tools = tokio::task::spawn_blocking(Tools::ensure).await??;
+        choose_cryptography();
+        let wants_node = options.node;
+        let tools = tokio::task::spawn_blocking(move || {
+            if wants_node {
+                node::check()?;
+            }
+            Tools::ensure()
+        })
+        .await??;
         let mut tries = 1;
         loop {
             match Self::try_start(&tools, &options).await {
                 Err(error)
                     if tries < TRIES && format!("{error:#}").contains("address already in use") =>
                 {
-                    tries += 1
+                    tries += 1;
                 }
                 outcome => return outcome,
             }
@@ -104,20 +112,24 @@ impl Cluster {
             options,
         };
         let admin_token = plane.write_files()?;
-        let parts = [
+        let planned = [
             plane.etcd(),
             plane.apiserver(),
             plane.controller_manager(),
             plane.scheduler(),
         ];
-        let record = Record { ports, admin_token };
-        let cluster = Self {
+        let record = Record {
+            ports,
+            admin_token,
+            network: None,
+        };
+        let mut cluster = Self {
             state,
             tools,
             record,
             supervisor: Some(Mutex::new(supervisor)),
         };
-        let [etcd, apiserver, controller_manager, scheduler] = parts;
+        let [etcd, apiserver, controller_manager, scheduler] = planned;
         cluster.start_part(&etcd)?;
         cluster.start_part(&apiserver)?;
         cluster
@@ -131,6 +143,9 @@ impl Cluster {
                 access::serves_namespace(&cluster, "default"),
             )
             .await?;
+        if options.node {
+            cluster.start_node().await?;
+        }
         state::write_private(
             &cluster.state.join("cluster.json"),
             serde_json::to_vec(&cluster.record)?,
@@ -143,7 +158,11 @@ impl Cluster {
     }
 
     /// Waits for a part's work to show, but not longer than any of the parts lives.
-    async fn until(&self, part: &str, done: impl Future<Output = Result<()>>) -> Result<()> {
+    pub(crate) async fn until(
+        &self,
+        part: &str,
+        done: impl Future<Output = Result<()>>,
+    ) -> Result<()> {
         let ended = async {
             loop {
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -175,12 +194,31 @@ impl Cluster {
         tail.unwrap_or_else(|error| format!("{}: {error:#}", path.display()))
     }
 
-    fn with_supervisor<T>(&self, call: impl FnOnce(&mut Supervisor) -> Result<T>) -> Result<T> {
+    pub(crate) fn with_supervisor<T>(
+        &self,
+        call: impl FnOnce(&mut Supervisor) -> Result<T>,
+    ) -> Result<T> {
         let supervisor = self
             .supervisor
             .as_ref()
             .context("another process owns this cluster")?;
         call(&mut supervisor.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Uses a cluster that another process started.
+    pub(crate) fn connect(state: &Path, tools: Tools, record: Record) -> Self {
+        choose_cryptography();
+        Self {
+            state: state.to_owned(),
+            tools,
+            record,
+            supervisor: None,
+        }
+    }
+
+    /// Lets the cluster live on when this process ends.
+    pub(crate) fn detach(&self) -> Result<()> {
+        self.with_supervisor(Supervisor::detach)
     }
 
     /// Ends the cluster and removes everything it left on the machine. Dropping does the same, without an error.
@@ -221,6 +259,12 @@ impl Cluster {
         )
         .await
     }
+}
+
+/// Tells rustls which implementation to use.
+fn choose_cryptography() {
+    // Only fails where another part of the program chose before, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 /// Makes the keys and certificates.

@@ -55,17 +55,17 @@ impl ControlPlane<'_> {
     /// Writes tokens, kubeconfigs and the audit policy. Returns the admin's token.
     pub(crate) fn write_files(&self) -> Result<String> {
         let admin = state::random_token()?;
-        let mut tokens = format!("{admin},admin,admin,system:masters\n");
+        let mut tokens = vec![format!("{admin},admin,admin,system:masters")];
         for (file, user, groups) in [
             ("controller-manager", "system:kube-controller-manager", ""),
             ("scheduler", "system:kube-scheduler", ""),
             ("kubelet", "system:node:127.0.0.1", "system:nodes"),
         ] {
             let token = state::random_token()?;
-            tokens += &format!("{token},{user},{user},{groups}\n");
+            tokens.push(format!("{token},{user},{user},{groups}"));
             state::write_private(&self.kubeconfig(file), self.kubeconfig_text(&token))?;
         }
-        state::write_private(&self.state.join("tokens.csv"), tokens)?;
+        state::write_private(&self.state.join("tokens.csv"), tokens.join("\n"))?;
         state::write_private(&self.kubeconfig("admin"), self.kubeconfig_text(&admin))?;
         // Who asked for what and with which outcome. Metadata leaves all bodies out, so no value gets in.
         let policy = json!({

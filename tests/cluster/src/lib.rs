@@ -17,6 +17,10 @@ mod access;
 mod audit;
 mod cluster;
 mod control_plane;
+mod detached;
+pub mod image;
+mod node;
+pub mod packages;
 pub mod paths;
 mod poll;
 mod progress;
@@ -27,5 +31,7 @@ pub mod tools;
 
 pub use audit::{AuditEntry, AuditLog, Mark};
 pub use cluster::{Cluster, Options};
+pub use image::Image;
+pub use node::NODE_NAME;
 pub use poll::poll;
 pub use tools::Tools;

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::supervisor::Supervisor;
 use crate::tools::{Tools, hex};
-use crate::{paths, tools};
+use crate::paths;
 
 /// Makes a new state folder, after a sweep over clusters whose supervisor was killed, and starts a supervisor in it.
 pub(crate) fn create(tools: &Tools, given: Option<&Path>) -> Result<(PathBuf, Supervisor)> {
@@ -73,7 +73,7 @@ pub(crate) fn clean(tools: &Tools, state: &Path) -> Result<()> {
 
 /// Eight random hexadecimal digits.
 pub(crate) fn random_name() -> Result<String> {
-    Ok(tools::hex(&random::<4>()?))
+    Ok(hex(&random::<4>()?))
 }
 
 /// A new bearer token.

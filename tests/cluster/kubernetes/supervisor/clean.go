@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,6 +23,31 @@ func cleanDead(state string) error {
 	}
 	defer lock.Close()
 	return clean(state)
+}
+
+// endDetached asks the supervisor of a running cluster to end it, and waits until it has.
+func endDetached(state string) error {
+	all, err := recorded(state)
+	if err != nil {
+		return err
+	}
+	if len(all) == 0 || !all[0].alive() {
+		return cleanDead(state)
+	}
+	supervisor := all[0]
+	if err := unix.Kill(supervisor.Pid, unix.SIGTERM); err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(time.Minute); supervisor.alive(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			return fmt.Errorf("supervisor %d did not end within a minute of SIGTERM", supervisor.Pid)
+		}
+	}
+	if _, err := os.Stat(state); err == nil {
+		// It could not clean everything. Trying again tells why.
+		return cleanDead(state)
+	}
+	return nil
 }
 
 // clean takes away processes, containers, mounts, network and files of a cluster, each only as far as it is there. All
@@ -56,10 +81,6 @@ func killRecorded(state string) error {
 
 // unmountBelow takes away every mount in the state folder, the innermost first: volumes, root file systems, namespaces.
 func unmountBelow(state string) error {
-	state, err := filepath.Abs(state)
-	if err != nil {
-		return err
-	}
 	file, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
 		return err
