@@ -60,9 +60,7 @@ impl Cluster {
         config.auth_info.token = Some(self.record.admin_token.clone().into());
         config.auth_info.impersonate = Some(user.to_owned());
         let mut all = vec!["system:authenticated".to_owned()];
-        if let Some((namespace, _)) = user
-            .strip_prefix("system:serviceaccount:")
-            .and_then(|rest| rest.split_once(':'))
+        if let Some((namespace, _)) = user.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'))
         {
             all.push("system:serviceaccounts".to_owned());
             all.push(format!("system:serviceaccounts:{namespace}"));
@@ -83,19 +81,11 @@ impl Cluster {
     pub async fn service_account_token(&self, namespace: &str, name: &str) -> Result<String> {
         let accounts = Api::<ServiceAccount>::namespaced(self.admin()?, namespace);
         let request = TokenRequest {
-            spec: TokenRequestSpec {
-                expiration_seconds: Some(3600),
-                ..TokenRequestSpec::default()
-            },
+            spec: TokenRequestSpec { expiration_seconds: Some(3600), ..TokenRequestSpec::default() },
             ..TokenRequest::default()
         };
-        let made = accounts
-            .create_token_request(name, &PostParams::default(), &request)
-            .await?;
-        Ok(made
-            .status
-            .context("the API server answered without a token")?
-            .token)
+        let made = accounts.create_token_request(name, &PostParams::default(), &request).await?;
+        Ok(made.status.context("the API server answered without a token")?.token)
     }
 
     /// The kubeconfig file of the admin.
@@ -119,9 +109,7 @@ impl Cluster {
         identity["as"] = json!(user);
         let groups: Vec<&str> = [&["system:authenticated"], groups].concat();
         identity["as-groups"] = json!(groups);
-        let path = self
-            .state
-            .join(format!("as-{}.kubeconfig", state::random_name()?));
+        let path = self.state.join(format!("as-{}.kubeconfig", state::random_name()?));
         state::write_private(&path, config.to_string())?;
         Ok(path)
     }
@@ -130,15 +118,10 @@ impl Cluster {
     pub async fn namespace(&self, prefix: &str) -> Result<String> {
         let name = format!("{prefix}-{}", state::random_name()?);
         let namespace = Namespace {
-            metadata: ObjectMeta {
-                name: Some(name.clone()),
-                ..ObjectMeta::default()
-            },
+            metadata: ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() },
             ..Namespace::default()
         };
-        Api::<Namespace>::all(self.admin()?)
-            .create(&PostParams::default(), &namespace)
-            .await?;
+        Api::<Namespace>::all(self.admin()?).create(&PostParams::default(), &namespace).await?;
         serves_namespace(self, &name).await?;
         Ok(name)
     }
@@ -159,11 +142,9 @@ impl Cluster {
     pub fn helm_command(&self) -> Result<Command> {
         let mut command = Command::new(Tools::helm()?);
         command.env("KUBECONFIG", self.kubeconfig());
-        for (variable, folder) in [
-            ("HELM_CACHE_HOME", "cache"),
-            ("HELM_CONFIG_HOME", "config"),
-            ("HELM_DATA_HOME", "data"),
-        ] {
+        for (variable, folder) in
+            [("HELM_CACHE_HOME", "cache"), ("HELM_CONFIG_HOME", "config"), ("HELM_DATA_HOME", "data")]
+        {
             command.env(variable, self.state.join("helm").join(folder));
         }
         Ok(command)
@@ -173,14 +154,8 @@ impl Cluster {
     pub fn helm<Argument: AsRef<OsStr>>(&self, arguments: &[Argument]) -> Result<Output> {
         let output = self.helm_command()?.args(arguments).output()?;
         if !output.status.success() {
-            let first = arguments
-                .first()
-                .map(|argument| argument.as_ref().display().to_string());
-            bail!(
-                "helm {}: {}",
-                first.unwrap_or_default(),
-                String::from_utf8_lossy(&output.stderr).trim()
-            );
+            let first = arguments.first().map(|argument| argument.as_ref().display().to_string());
+            bail!("helm {}: {}", first.unwrap_or_default(), String::from_utf8_lossy(&output.stderr).trim());
         }
         Ok(output)
     }
@@ -220,14 +195,10 @@ pub(crate) async fn serves_namespace(cluster: &Cluster, namespace: &str) -> Resu
     use k8s_openapi::api::core::v1::ConfigMap;
     let accounts = Api::<ServiceAccount>::namespaced(cluster.admin()?, namespace);
     let maps = Api::<ConfigMap>::namespaced(cluster.admin()?, namespace);
-    poll(
-        SOON,
-        "the namespace has its default ServiceAccount and the CA",
-        async || {
-            accounts.get_metadata("default").await?;
-            maps.get_metadata("kube-root-ca.crt").await?;
-            Ok(())
-        },
-    )
+    poll(SOON, "the namespace has its default ServiceAccount and the CA", async || {
+        accounts.get_metadata("default").await?;
+        maps.get_metadata("kube-root-ca.crt").await?;
+        Ok(())
+    })
     .await
 }

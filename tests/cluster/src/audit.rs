@@ -53,8 +53,7 @@ pub struct AuditEntry {
 impl AuditEntry {
     /// Whether it asked for a change, dry runs left out. It counts refused ones too: see [`AuditEntry::code`].
     pub fn is_write(&self) -> bool {
-        let changes = ["create", "update", "patch", "delete", "deletecollection"]
-            .contains(&self.verb.as_str());
+        let changes = ["create", "update", "patch", "delete", "deletecollection"].contains(&self.verb.as_str());
         changes && !self.dry_run && !self.resource.is_empty()
     }
 }
@@ -95,10 +94,7 @@ impl AuditLog {
 
 fn parse(text: &[u8]) -> Result<Vec<AuditEntry>> {
     // The API server may be in the middle of its last line, and a mark may stand in the middle of the first one.
-    let whole = text
-        .iter()
-        .rposition(|&byte| byte == b'\n')
-        .map_or(0, |end| end + 1);
+    let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
     let mut seen = HashSet::new();
     let mut entries = Vec::new();
     for (number, line) in text[..whole].split(|&byte| byte == b'\n').enumerate() {
@@ -196,32 +192,16 @@ mod tests {
     fn a_request_counts_once_and_a_torn_line_not_yet() {
         let entries = parse(LINES.as_bytes()).unwrap();
         assert_eq!(entries.len(), 2);
-        let [refused, watch] = &entries[..] else {
-            unreachable!()
-        };
+        let [refused, watch] = &entries[..] else { unreachable!() };
+        assert_eq!((refused.user.as_str(), &refused.groups[..]), ("member", &["team".to_owned()][..]));
         assert_eq!(
-            (refused.user.as_str(), &refused.groups[..]),
-            ("member", &["team".to_owned()][..])
-        );
-        assert_eq!(
-            (
-                refused.verb.as_str(),
-                refused.resource.as_str(),
-                refused.name.as_str()
-            ),
+            (refused.verb.as_str(), refused.resource.as_str(), refused.name.as_str()),
             ("delete", "secrets", "s")
         );
-        assert_eq!(
-            (refused.namespace.as_str(), refused.code, refused.dry_run),
-            ("a", 403, true)
-        );
+        assert_eq!((refused.namespace.as_str(), refused.code, refused.dry_run), ("a", 403, true));
         assert!(!refused.is_write(), "a dry run changes nothing");
         assert_eq!(
-            (
-                watch.user.as_str(),
-                watch.verb.as_str(),
-                watch.api_group.as_str()
-            ),
+            (watch.user.as_str(), watch.verb.as_str(), watch.api_group.as_str()),
             ("operator", "watch", "daypass.dev")
         );
         assert!(!watch.is_write());

@@ -45,10 +45,7 @@ impl Options {
 
     /// A control plane and a node that runs containers. Needs root.
     pub fn with_node() -> Self {
-        Self {
-            node: true,
-            ..Self::default()
-        }
+        Self { node: true, ..Self::default() }
     }
 }
 
@@ -87,9 +84,7 @@ impl Cluster {
         let mut tries = 1;
         loop {
             match Self::try_start(&tools, &options).await {
-                Err(error)
-                    if tries < TRIES && format!("{error:#}").contains("address already in use") =>
-                {
+                Err(error) if tries < TRIES && format!("{error:#}").contains("address already in use") => {
                     tries += 1;
                 }
                 outcome => return outcome,
@@ -99,57 +94,27 @@ impl Cluster {
 
     async fn try_start(tools: &Tools, options: &Options) -> Result<Self> {
         let (tools, given) = (tools.clone(), options.state.clone());
-        let (tools, (state, supervisor)) = tokio::task::spawn_blocking(move || {
-            state::create(&tools, given.as_deref()).map(|made| (tools, made))
-        })
-        .await??;
+        let (tools, (state, supervisor)) =
+            tokio::task::spawn_blocking(move || state::create(&tools, given.as_deref()).map(|made| (tools, made)))
+                .await??;
         credentials(&tools, &state)?;
         let ports = Ports::free()?;
-        let plane = ControlPlane {
-            tools: &tools,
-            state: &state,
-            ports,
-            options,
-        };
+        let plane = ControlPlane { tools: &tools, state: &state, ports, options };
         let admin_token = plane.write_files()?;
-        let planned = [
-            plane.etcd(),
-            plane.apiserver(),
-            plane.controller_manager(),
-            plane.scheduler(),
-        ];
-        let record = Record {
-            ports,
-            admin_token,
-            network: None,
-        };
-        let mut cluster = Self {
-            state,
-            tools,
-            record,
-            supervisor: Some(Mutex::new(supervisor)),
-        };
+        let planned = [plane.etcd(), plane.apiserver(), plane.controller_manager(), plane.scheduler()];
+        let record = Record { ports, admin_token, network: None };
+        let mut cluster = Self { state, tools, record, supervisor: Some(Mutex::new(supervisor)) };
         let [etcd, apiserver, controller_manager, scheduler] = planned;
         cluster.start_part(&etcd)?;
         cluster.start_part(&apiserver)?;
-        cluster
-            .until("kube-apiserver", access::ready(&cluster))
-            .await?;
+        cluster.until("kube-apiserver", access::ready(&cluster)).await?;
         cluster.start_part(&controller_manager)?;
         cluster.start_part(&scheduler)?;
-        cluster
-            .until(
-                "kube-controller-manager",
-                access::serves_namespace(&cluster, "default"),
-            )
-            .await?;
+        cluster.until("kube-controller-manager", access::serves_namespace(&cluster, "default")).await?;
         if options.node {
             cluster.start_node().await?;
         }
-        state::write_private(
-            &cluster.state.join("cluster.json"),
-            serde_json::to_vec(&cluster.record)?,
-        )?;
+        state::write_private(&cluster.state.join("cluster.json"), serde_json::to_vec(&cluster.record)?)?;
         Ok(cluster)
     }
 
@@ -158,11 +123,7 @@ impl Cluster {
     }
 
     /// Waits for a part's work to show, but not longer than any of the parts lives.
-    pub(crate) async fn until(
-        &self,
-        part: &str,
-        done: impl Future<Output = Result<()>>,
-    ) -> Result<()> {
+    pub(crate) async fn until(&self, part: &str, done: impl Future<Output = Result<()>>) -> Result<()> {
         let ended = async {
             loop {
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -188,32 +149,19 @@ impl Cluster {
     /// The end of a part's log.
     fn log_tail(&self, part: &str) -> String {
         let path = self.state.join(format!("logs/{part}.log"));
-        let tail = File::open(&path)
-            .map_err(Into::into)
-            .and_then(|mut file| progress::tail(&mut file));
+        let tail = File::open(&path).map_err(Into::into).and_then(|mut file| progress::tail(&mut file));
         tail.unwrap_or_else(|error| format!("{}: {error:#}", path.display()))
     }
 
-    pub(crate) fn with_supervisor<T>(
-        &self,
-        call: impl FnOnce(&mut Supervisor) -> Result<T>,
-    ) -> Result<T> {
-        let supervisor = self
-            .supervisor
-            .as_ref()
-            .context("another process owns this cluster")?;
+    pub(crate) fn with_supervisor<T>(&self, call: impl FnOnce(&mut Supervisor) -> Result<T>) -> Result<T> {
+        let supervisor = self.supervisor.as_ref().context("another process owns this cluster")?;
         call(&mut supervisor.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Uses a cluster that another process started.
     pub(crate) fn connect(state: &Path, tools: Tools, record: Record) -> Self {
         choose_cryptography();
-        Self {
-            state: state.to_owned(),
-            tools,
-            record,
-            supervisor: None,
-        }
+        Self { state: state.to_owned(), tools, record, supervisor: None }
     }
 
     /// Lets the cluster live on when this process ends.
@@ -248,15 +196,11 @@ impl Cluster {
         let mark = log.mark()?;
         let request = access::get(&path)?;
         self.admin()?.request_text(request).await?;
-        poll(
-            Duration::from_secs(10),
-            "the audit log holds the last request",
-            async || {
-                let found = log.since(mark)?.iter().any(|entry| entry.uri == path);
-                anyhow::ensure!(found, "it does not yet");
-                Ok(())
-            },
-        )
+        poll(Duration::from_secs(10), "the audit log holds the last request", async || {
+            let found = log.since(mark)?.iter().any(|entry| entry.uri == path);
+            anyhow::ensure!(found, "it does not yet");
+            Ok(())
+        })
         .await
     }
 }
@@ -271,15 +215,9 @@ fn choose_cryptography() {
 fn credentials(tools: &Tools, state: &Path) -> Result<()> {
     let folder = state.join("pki");
     std::fs::create_dir_all(&folder)?;
-    let output = Command::new(&tools.supervisor)
-        .arg("credentials")
-        .arg(&folder)
-        .output()?;
+    let output = Command::new(&tools.supervisor).arg("credentials").arg(&folder).output()?;
     if !output.status.success() {
-        bail!(
-            "keys and certificates: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        bail!("keys and certificates: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(())
 }

@@ -34,12 +34,7 @@ impl Ports {
             *port = listener?.local_addr()?.port();
         }
         let [etcd, etcd_peer, apiserver, kubelet] = ports;
-        Ok(Self {
-            etcd,
-            etcd_peer,
-            apiserver,
-            kubelet,
-        })
+        Ok(Self { etcd, etcd_peer, apiserver, kubelet })
     }
 }
 
@@ -142,15 +137,9 @@ impl ControlPlane<'_> {
 
     pub(crate) fn controller_manager(&self) -> Part {
         let mut flags = vec![
-            format!(
-                "--kubeconfig={}",
-                self.path("controller-manager.kubeconfig")
-            ),
+            format!("--kubeconfig={}", self.path("controller-manager.kubeconfig")),
             "--use-service-account-credentials".to_owned(),
-            format!(
-                "--service-account-private-key-file={}",
-                self.path("pki/sa.key")
-            ),
+            format!("--service-account-private-key-file={}", self.path("pki/sa.key")),
             format!("--root-ca-file={}", self.path("pki/ca.crt")),
             "--leader-elect=false".to_owned(),
             "--secure-port=0".to_owned(),
@@ -174,11 +163,7 @@ impl ControlPlane<'_> {
 
     fn part(&self, name: &str, flags: Vec<String>) -> Part {
         let program = [self.tools.kubernetes.display().to_string(), name.to_owned()];
-        Part {
-            name: name.to_owned(),
-            argv: program.into_iter().chain(flags).collect(),
-            env: Vec::new(),
-        }
+        Part { name: name.to_owned(), argv: program.into_iter().chain(flags).collect(), env: Vec::new() }
     }
 
     fn path(&self, name: &str) -> String {

@@ -43,10 +43,7 @@ impl Cluster {
         if !folder.exists() {
             return Ok(false);
         }
-        let output = Command::new(Tools::ensure()?.supervisor)
-            .arg("end")
-            .arg(&folder)
-            .output()?;
+        let output = Command::new(Tools::ensure()?.supervisor).arg("end").arg(&folder).output()?;
         if !output.status.success() {
             bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
         }
@@ -58,14 +55,9 @@ impl Cluster {
             return Ok(None);
         }
         let record = folder.join("cluster.json");
-        let text = std::fs::read(&record).with_context(|| {
-            format!(
-                "a cluster in {} is about to start or to end",
-                folder.display()
-            )
-        })?;
-        let record: Record =
-            serde_json::from_slice(&text).with_context(|| format!("read {}", record.display()))?;
+        let text = std::fs::read(&record)
+            .with_context(|| format!("a cluster in {} is about to start or to end", folder.display()))?;
+        let record: Record = serde_json::from_slice(&text).with_context(|| format!("read {}", record.display()))?;
         Ok(Some(Self::connect(folder, Tools::ensure()?, record)))
     }
 }

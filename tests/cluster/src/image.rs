@@ -46,9 +46,7 @@ impl Image {
             entries: BTreeMap::new(),
             user: String::new(),
             working_dir: String::new(),
-            env: vec![
-                "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
-            ],
+            env: vec!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()],
             entrypoint: Vec::new(),
             command: Vec::new(),
         }
@@ -59,24 +57,15 @@ impl Image {
     pub fn busybox(reference: &str) -> Result<Self> {
         packages::ensure(packages::BUSYBOX)?;
         let program = packages::find("busybox").context("busybox is not installed")?;
-        let listed = std::process::Command::new(&program)
-            .arg("--list")
-            .output()?;
+        let listed = std::process::Command::new(&program).arg("--list").output()?;
         let mut image = Self::new(reference)
             .file("/bin/busybox", 0o755, fs::read(&program)?)
             .folder("/tmp", 0o1777, 0)
             .folder("/root", 0o700, 0)
-            .file(
-                "/etc/passwd",
-                0o644,
-                "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n",
-            )
+            .file("/etc/passwd", 0o644, "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n")
             .file("/etc/group", 0o644, "root:x:0:\nnogroup:x:65534:\n")
             .command(&["/bin/sh"]);
-        for applet in String::from_utf8_lossy(&listed.stdout)
-            .lines()
-            .filter(|&applet| applet != "busybox")
-        {
+        for applet in String::from_utf8_lossy(&listed.stdout).lines().filter(|&applet| applet != "busybox") {
             image = image.link(&format!("/bin/{applet}"), "busybox");
         }
         Ok(image)
@@ -85,40 +74,19 @@ impl Image {
     /// Adds a file that belongs to root.
     #[must_use]
     pub fn file(self, path: &str, mode: u32, content: impl Into<Vec<u8>>) -> Self {
-        self.entry(
-            path,
-            Entry {
-                kind: Kind::File(content.into()),
-                mode,
-                owner: 0,
-            },
-        )
+        self.entry(path, Entry { kind: Kind::File(content.into()), mode, owner: 0 })
     }
 
     /// Adds a folder that belongs to a user ID, and to the group of the same number.
     #[must_use]
     pub fn folder(self, path: &str, mode: u32, owner: u32) -> Self {
-        self.entry(
-            path,
-            Entry {
-                kind: Kind::Folder,
-                mode,
-                owner,
-            },
-        )
+        self.entry(path, Entry { kind: Kind::Folder, mode, owner })
     }
 
     /// Adds a symbolic link.
     #[must_use]
     pub fn link(self, path: &str, target: &str) -> Self {
-        self.entry(
-            path,
-            Entry {
-                kind: Kind::Link(target.to_owned()),
-                mode: 0o777,
-                owner: 0,
-            },
-        )
+        self.entry(path, Entry { kind: Kind::Link(target.to_owned()), mode: 0o777, owner: 0 })
     }
 
     /// The user of the image, by number or by name. A name must be in its `/etc/passwd`: see [`Image::add_user`].
@@ -131,16 +99,11 @@ impl Image {
     /// Adds a line to `/etc/passwd` (and the group to `/etc/group`), without making it the image's user.
     #[must_use]
     pub fn add_user(mut self, name: &str, id: u32) -> Self {
-        for (path, line) in [
-            ("etc/passwd", format!("{name}:x:{id}:{id}::/:/bin/sh\n")),
-            ("etc/group", format!("{name}:x:{id}:\n")),
-        ] {
+        for (path, line) in
+            [("etc/passwd", format!("{name}:x:{id}:{id}::/:/bin/sh\n")), ("etc/group", format!("{name}:x:{id}:\n"))]
+        {
             let entry = self.entries.entry(path.to_owned());
-            let entry = entry.or_insert(Entry {
-                kind: Kind::File(Vec::new()),
-                mode: 0o644,
-                owner: 0,
-            });
+            let entry = entry.or_insert(Entry { kind: Kind::File(Vec::new()), mode: 0o644, owner: 0 });
             if let Kind::File(content) = &mut entry.kind {
                 content.extend_from_slice(line.as_bytes());
             }
@@ -177,8 +140,7 @@ impl Image {
     }
 
     fn entry(mut self, path: &str, entry: Entry) -> Self {
-        self.entries
-            .insert(path.trim_matches('/').to_owned(), entry);
+        self.entries.insert(path.trim_matches('/').to_owned(), entry);
         self
     }
 
@@ -192,23 +154,14 @@ impl Image {
         let layer = self.layer()?;
         let config = serde_json::to_vec(&self.config(&hex(&Sha256::digest(&layer))))?;
         let config_name = format!("{}.json", hex(&Sha256::digest(&config)));
-        let manifest =
-            json!([{"Config": config_name, "RepoTags": [self.reference], "Layers": ["layer.tar"]}]);
+        let manifest = json!([{"Config": config_name, "RepoTags": [self.reference], "Layers": ["layer.tar"]}]);
 
         let file = File::create(path).with_context(|| format!("write {}", path.display()))?;
         let mut archive = tar::Builder::new(file);
-        for (name, content) in [
-            ("layer.tar", &layer),
-            (&config_name, &config),
-            ("manifest.json", &serde_json::to_vec(&manifest)?),
-        ] {
-            append(
-                &mut archive,
-                name,
-                tar::EntryType::Regular,
-                (0o644, 0),
-                content,
-            )?;
+        for (name, content) in
+            [("layer.tar", &layer), (&config_name, &config), ("manifest.json", &serde_json::to_vec(&manifest)?)]
+        {
+            append(&mut archive, name, tar::EntryType::Regular, (0o644, 0), content)?;
         }
         archive.into_inner()?.flush()?;
         Ok(())
@@ -217,24 +170,12 @@ impl Image {
     fn layer(&self) -> Result<Vec<u8>> {
         let mut archive = tar::Builder::new(Vec::new());
         for folder in self.folders_above() {
-            append(
-                &mut archive,
-                &format!("{folder}/"),
-                tar::EntryType::Directory,
-                (0o755, 0),
-                &[],
-            )?;
+            append(&mut archive, &format!("{folder}/"), tar::EntryType::Directory, (0o755, 0), &[])?;
         }
         for (path, entry) in &self.entries {
             let owner = (entry.mode, entry.owner);
             match &entry.kind {
-                Kind::Folder => append(
-                    &mut archive,
-                    &format!("{path}/"),
-                    tar::EntryType::Directory,
-                    owner,
-                    &[],
-                )?,
+                Kind::Folder => append(&mut archive, &format!("{path}/"), tar::EntryType::Directory, owner, &[])?,
                 Kind::File(content) => {
                     append(&mut archive, path, tar::EntryType::Regular, owner, content)?;
                 }
@@ -342,65 +283,28 @@ mod tests {
 
         let manifest: Value = serde_json::from_slice(&files["manifest.json"]).unwrap();
         assert_eq!(manifest[0]["RepoTags"], json!(["daypass.test/example:1"]));
-        let config: Value =
-            serde_json::from_slice(&files[manifest[0]["Config"].as_str().unwrap()]).unwrap();
+        let config: Value = serde_json::from_slice(&files[manifest[0]["Config"].as_str().unwrap()]).unwrap();
         let layer = &files[manifest[0]["Layers"][0].as_str().unwrap()];
-        assert_eq!(
-            config["rootfs"]["diff_ids"],
-            json!([format!("sha256:{}", hex(&Sha256::digest(layer)))])
-        );
+        assert_eq!(config["rootfs"]["diff_ids"], json!([format!("sha256:{}", hex(&Sha256::digest(layer)))]));
         assert_eq!(config["config"]["User"], "agent");
         assert_eq!(config["config"]["WorkingDir"], "/work");
         assert_eq!(config["config"]["Entrypoint"], json!(["/opt/deep/tool"]));
-        assert!(
-            config["config"]["Env"]
-                .as_array()
-                .unwrap()
-                .contains(&json!("A=b"))
-        );
+        assert!(config["config"]["Env"].as_array().unwrap().contains(&json!("A=b")));
 
         let inside = read(layer);
         let names: Vec<_> = inside.keys().map(String::as_str).collect();
-        assert_eq!(
-            names,
-            [
-                "etc/",
-                "etc/group",
-                "etc/passwd",
-                "opt/",
-                "opt/deep/",
-                "opt/deep/tool",
-                "work/"
-            ]
-        );
+        assert_eq!(names, ["etc/", "etc/group", "etc/passwd", "opt/", "opt/deep/", "opt/deep/tool", "work/"]);
         assert_eq!(inside["etc/passwd"], b"agent:x:1000:1000::/:/bin/sh\n");
     }
 
     #[test]
     fn owners_and_modes_are_kept() {
-        let layer = Image::new("x:1")
-            .folder("/work", 0o700, 1000)
-            .link("/bin/sh", "busybox")
-            .layer()
-            .unwrap();
+        let layer = Image::new("x:1").folder("/work", 0o700, 1000).link("/bin/sh", "busybox").layer().unwrap();
         let mut archive = tar::Archive::new(&layer[..]);
-        let found: Vec<_> = archive
-            .entries()
-            .unwrap()
-            .map(|entry| entry.unwrap())
-            .collect();
-        let work = found
-            .iter()
-            .find(|entry| entry.path().unwrap() == Path::new("work/"))
-            .unwrap();
-        assert_eq!(
-            (work.header().mode().unwrap(), work.header().uid().unwrap()),
-            (0o700, 1000)
-        );
-        let link = found
-            .iter()
-            .find(|entry| entry.path().unwrap() == Path::new("bin/sh"))
-            .unwrap();
+        let found: Vec<_> = archive.entries().unwrap().map(|entry| entry.unwrap()).collect();
+        let work = found.iter().find(|entry| entry.path().unwrap() == Path::new("work/")).unwrap();
+        assert_eq!((work.header().mode().unwrap(), work.header().uid().unwrap()), (0o700, 1000));
+        let link = found.iter().find(|entry| entry.path().unwrap() == Path::new("bin/sh")).unwrap();
         assert_eq!(link.link_name().unwrap().unwrap(), Path::new("busybox"));
     }
 }

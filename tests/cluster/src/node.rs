@@ -28,10 +28,7 @@ const OVERLAY_FS: nix::sys::statfs::FsType = nix::sys::statfs::OVERLAYFS_SUPER_M
 
 /// Checks, before anything is started, that this machine can have a node. Installs missing packages.
 pub(crate) fn check() -> Result<()> {
-    ensure!(
-        nix::unistd::geteuid().is_root(),
-        "a node runs containers: start it as root, or leave the node out"
-    );
+    ensure!(nix::unistd::geteuid().is_root(), "a node runs containers: start it as root, or leave the node out");
     packages::ensure(packages::NODE)
 }
 
@@ -51,10 +48,7 @@ impl Cluster {
         self.write_cni(&request.id, &network)?;
         self.start_part(&self.containerd()?)?;
         self.until("containerd", async {
-            poll(LONG, "containerd answers", async || {
-                self.ctr(&["version"]).map(drop)
-            })
-            .await
+            poll(LONG, "containerd answers", async || self.ctr(&["version"]).map(drop)).await
         })
         .await?;
         let pause = Image::new(PAUSE_IMAGE)
@@ -73,24 +67,11 @@ impl Cluster {
         poll(LONG, "the node is ready", async || {
             let node = nodes.get(NODE_NAME).await?;
             let taints = node.spec.and_then(|spec| spec.taints).unwrap_or_default();
-            let conditions = node
-                .status
-                .and_then(|status| status.conditions)
-                .unwrap_or_default();
-            let ready = conditions
-                .into_iter()
-                .find(|condition| condition.type_ == "Ready");
+            let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
+            let ready = conditions.into_iter().find(|condition| condition.type_ == "Ready");
             let ready = ready.context("it has not said yet whether it is")?;
-            ensure!(
-                ready.status == "True",
-                "{}",
-                ready.message.unwrap_or_default()
-            );
-            ensure!(
-                taints.is_empty(),
-                "it still has the taint {}",
-                taints[0].key
-            );
+            ensure!(ready.status == "True", "{}", ready.message.unwrap_or_default());
+            ensure!(taints.is_empty(), "it still has the taint {}", taints[0].key);
             Ok(())
         })
         .await
@@ -102,10 +83,7 @@ impl Cluster {
     }
 
     fn network(&self) -> Result<&Network> {
-        self.record
-            .network
-            .as_ref()
-            .context("this cluster has no node")
+        self.record.network.as_ref().context("this cluster has no node")
     }
 
     /// Whether the cluster has a node that runs containers.
@@ -116,42 +94,26 @@ impl Cluster {
     /// Imports a docker-archive, under the names that it has inside. Pods use it with `imagePullPolicy: IfNotPresent`,
     /// the default for every tag but `latest`. It blocks.
     pub fn load_image(&self, archive: &Path) -> Result<()> {
-        let path = archive
-            .to_str()
-            .context("the path of the image is no UTF-8")?;
-        self.ctr(&["images", "import", path])
-            .with_context(|| format!("import {path}"))
-            .map(drop)
+        let path = archive.to_str().context("the path of the image is no UTF-8")?;
+        self.ctr(&["images", "import", path]).with_context(|| format!("import {path}")).map(drop)
     }
 
     /// Makes an image and imports it. It blocks.
     pub fn load(&self, image: &Image) -> Result<()> {
-        let archive = tempfile::Builder::new()
-            .suffix(".tar")
-            .tempfile_in(&self.state)?;
+        let archive = tempfile::Builder::new().suffix(".tar").tempfile_in(&self.state)?;
         image.write(archive.path())?;
         self.load_image(archive.path())
     }
 
     /// Runs containerd's own client in the namespace of Kubernetes and returns what it printed. It blocks.
     pub fn ctr(&self, arguments: &[&str]) -> Result<String> {
-        let program =
-            packages::find("ctr").context("ctr, which comes with containerd, is not installed")?;
+        let program = packages::find("ctr").context("ctr, which comes with containerd, is not installed")?;
         let output = Command::new(program)
-            .args([
-                "--address",
-                &self.containerd_socket(),
-                "--namespace",
-                "k8s.io",
-            ])
+            .args(["--address", &self.containerd_socket(), "--namespace", "k8s.io"])
             .args(arguments)
             .output()?;
         if !output.status.success() {
-            bail!(
-                "ctr {}: {}",
-                arguments.join(" "),
-                String::from_utf8_lossy(&output.stderr).trim()
-            );
+            bail!("ctr {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
@@ -197,10 +159,9 @@ impl Cluster {
 
     fn containerd(&self) -> Result<Part> {
         let program = packages::find("containerd").context("containerd is not installed")?;
-        let bridge = packages::find("bridge").context("the CNI plugin bridge is not installed")?;
-        let plugins = bridge
-            .parent()
-            .context("the CNI plugin bridge has no folder")?;
+        // Not `bridge`: iproute2 has a program of that name too.
+        let loopback = packages::find("loopback").context("the CNI plugins are not installed")?;
+        let plugins = loopback.parent().context("the CNI plugins have no folder")?;
         // Overlays cannot be stacked, so in a container whole copies must do.
         let on_overlay = nix::sys::statfs::statfs(&self.state)?.filesystem_type() == OVERLAY_FS;
         let snapshotter = if on_overlay { "native" } else { "overlayfs" };
@@ -257,10 +218,7 @@ Root = {runc}
         state::write_private(&path, config)?;
         Ok(Part {
             name: "containerd".to_owned(),
-            argv: vec![
-                program.display().to_string(),
-                format!("--config={}", path.display()),
-            ],
+            argv: vec![program.display().to_string(), format!("--config={}", path.display())],
             env: vec![path_with_system_folders()],
         })
     }

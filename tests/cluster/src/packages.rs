@@ -19,79 +19,35 @@ pub struct Package {
 
 /// What a node needs.
 pub const NODE: &[Package] = &[
-    Package {
-        name: "containerd",
-        program: "containerd",
-    },
-    Package {
-        name: "runc",
-        program: "runc",
-    },
-    Package {
-        name: "containernetworking-plugins",
-        program: "bridge",
-    },
-    Package {
-        name: "iproute2",
-        program: "ip",
-    },
-    Package {
-        name: "iptables",
-        program: "iptables",
-    },
-    Package {
-        name: "conntrack",
-        program: "conntrack",
-    },
+    Package { name: "containerd", program: "containerd" },
+    Package { name: "runc", program: "runc" },
+    Package { name: "containernetworking-plugins", program: "loopback" },
+    Package { name: "iproute2", program: "ip" },
+    Package { name: "iptables", program: "iptables" },
+    Package { name: "conntrack", program: "conntrack" },
 ];
 
 /// What [`crate::image::Image::busybox`] is made of.
-pub const BUSYBOX: &[Package] = &[Package {
-    name: "busybox-static",
-    program: "busybox",
-}];
+pub const BUSYBOX: &[Package] = &[Package { name: "busybox-static", program: "busybox" }];
 
 /// What it takes to build an image from a Containerfile without a registry.
-pub const BUILD_IMAGES: &[Package] = &[
-    Package {
-        name: "mmdebstrap",
-        program: "mmdebstrap",
-    },
-    Package {
-        name: "buildah",
-        program: "buildah",
-    },
-];
+pub const BUILD_IMAGES: &[Package] =
+    &[Package { name: "mmdebstrap", program: "mmdebstrap" }, Package { name: "buildah", program: "buildah" }];
 
 /// Folders of programs that are not always in `PATH`: of the administrator, and of CNI.
-const FOLDERS: &[&str] = &[
-    "/usr/local/sbin",
-    "/usr/local/bin",
-    "/usr/sbin",
-    "/usr/bin",
-    "/sbin",
-    "/bin",
-    "/usr/lib/cni",
-    "/opt/cni/bin",
-];
+const FOLDERS: &[&str] =
+    &["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/lib/cni", "/opt/cni/bin"];
 
 /// Installs what is missing, after saying so, where apt can be asked as root; elsewhere an error names the command.
 pub fn ensure(packages: &[Package]) -> Result<()> {
-    let missing: Vec<_> = packages
-        .iter()
-        .filter(|package| find(package.program).is_none())
-        .collect();
+    let missing: Vec<_> = packages.iter().filter(|package| find(package.program).is_none()).collect();
     if missing.is_empty() {
         return Ok(());
     }
     let names: Vec<_> = missing.iter().map(|package| package.name).collect();
     let programs: Vec<_> = missing.iter().map(|package| package.program).collect();
     if find("apt-get").is_none() {
-        bail!(
-            "these programs are missing: {}; install them (on Debian: {})",
-            programs.join(", "),
-            names.join(" ")
-        );
+        bail!("these programs are missing: {}; install them (on Debian: {})", programs.join(", "), names.join(" "));
     }
     if !nix::unistd::geteuid().is_root() {
         bail!(
@@ -100,29 +56,14 @@ pub fn ensure(packages: &[Package]) -> Result<()> {
             names.join(" ")
         );
     }
-    eprintln!(
-        "installing packages that are missing here: {}",
-        names.join(" ")
-    );
-    progress::run(
-        "apt-get update",
-        apt(&["update"]).env("DEBIAN_FRONTEND", "noninteractive"),
-    )?;
+    eprintln!("installing packages that are missing here: {}", names.join(" "));
+    progress::run("apt-get update", apt(&["update"]).env("DEBIAN_FRONTEND", "noninteractive"))?;
     progress::run(
         "apt-get install",
-        apt(&["install", "--yes", "--no-install-recommends"])
-            .args(&names)
-            .env("DEBIAN_FRONTEND", "noninteractive"),
+        apt(&["install", "--yes", "--no-install-recommends"]).args(&names).env("DEBIAN_FRONTEND", "noninteractive"),
     )?;
-    match packages
-        .iter()
-        .find(|package| find(package.program).is_none())
-    {
-        Some(package) => bail!(
-            "{} was installed, but there is no {}",
-            package.name,
-            package.program
-        ),
+    match packages.iter().find(|package| find(package.program).is_none()) {
+        Some(package) => bail!("{} was installed, but there is no {}", package.name, package.program),
         None => Ok(()),
     }
 }
@@ -130,9 +71,7 @@ pub fn ensure(packages: &[Package]) -> Result<()> {
 fn apt(arguments: &[&str]) -> Command {
     let mut command = Command::new("apt-get");
     // Another apt may be at work, as on a machine that was started just now.
-    command
-        .args(["--quiet", "--option", "DPkg::Lock::Timeout=300"])
-        .args(arguments);
+    command.args(["--quiet", "--option", "DPkg::Lock::Timeout=300"]).args(arguments);
     command
 }
 
@@ -140,9 +79,7 @@ fn apt(arguments: &[&str]) -> Command {
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(FOLDERS.iter().map(PathBuf::from));
-    folders
-        .map(|folder| folder.join(program))
-        .find(|candidate| is_program(candidate))
+    folders.map(|folder| folder.join(program)).find(|candidate| is_program(candidate))
 }
 
 fn is_program(path: &Path) -> bool {
@@ -163,10 +100,6 @@ mod tests {
 
     #[test]
     fn what_is_there_is_not_installed() {
-        ensure(&[Package {
-            name: "no-such-package",
-            program: "sh",
-        }])
-        .unwrap();
+        ensure(&[Package { name: "no-such-package", program: "sh" }]).unwrap();
     }
 }

@@ -21,11 +21,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 /// .await
 /// # }
 /// ```
-pub async fn poll<T>(
-    limit: Duration,
-    what: &str,
-    mut attempt: impl AsyncFnMut() -> Result<T>,
-) -> Result<T> {
+pub async fn poll<T>(limit: Duration, what: &str, mut attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
     let deadline = Instant::now() + limit;
     let mut pause = FIRST_PAUSE;
     let mut last = anyhow!("the first attempt did not come back");
@@ -56,43 +52,24 @@ mod tests {
     #[tokio::test]
     async fn returns_the_first_success() {
         let tries = Cell::new(0);
-        let value = poll(
-            Duration::from_secs(1),
-            "three tries were made",
-            async || {
-                tries.set(tries.get() + 1);
-                anyhow::ensure!(tries.get() == 3, "only {}", tries.get());
-                Ok(tries.get())
-            },
-        );
+        let value = poll(Duration::from_secs(1), "three tries were made", async || {
+            tries.set(tries.get() + 1);
+            anyhow::ensure!(tries.get() == 3, "only {}", tries.get());
+            Ok(tries.get())
+        });
         assert_eq!(value.await.unwrap(), 3);
     }
 
     #[tokio::test]
     async fn tells_the_last_reason() {
-        let never = poll(Duration::from_millis(50), "it rains", async || {
-            Err::<(), _>(anyhow!("the sun shines"))
-        });
+        let never = poll(Duration::from_millis(50), "it rains", async || Err::<(), _>(anyhow!("the sun shines")));
         let message = never.await.unwrap_err().to_string();
-        assert!(
-            message.contains("until it rains") && message.contains("the sun shines"),
-            "{message}"
-        );
+        assert!(message.contains("until it rains") && message.contains("the sun shines"), "{message}");
     }
 
     #[tokio::test]
     async fn ends_an_attempt_that_hangs() {
-        let never = poll(
-            Duration::from_millis(50),
-            "an answer comes",
-            std::future::pending::<Result<()>>,
-        );
-        assert!(
-            never
-                .await
-                .unwrap_err()
-                .to_string()
-                .contains("did not come back")
-        );
+        let never = poll(Duration::from_millis(50), "an answer comes", std::future::pending::<Result<()>>);
+        assert!(never.await.unwrap_err().to_string().contains("did not come back"));
     }
 }

@@ -37,10 +37,7 @@ pub(crate) fn run(what: &str, command: &mut Command) -> Result<()> {
     if !status.success() {
         bail!("{what}: {status}\n{}", tail(&mut output)?);
     }
-    eprintln!(
-        "{what}: done after {:.0} s",
-        started.elapsed().as_secs_f32()
-    );
+    eprintln!("{what}: done after {:.0} s", started.elapsed().as_secs_f32());
     Ok(())
 }
 

@@ -24,21 +24,13 @@ impl Cluster {
 
 /// Each test has a runtime of its own, which ends with the test. The start runs in one that belongs to nobody, and the
 /// cluster holds nothing of it.
-async fn shared(
-    cell: &'static OnceLock<Result<Cluster, String>>,
-    options: Options,
-) -> Result<&'static Cluster> {
+async fn shared(cell: &'static OnceLock<Result<Cluster, String>>, options: Options) -> Result<&'static Cluster> {
     let start = move || {
         cell.get_or_init(|| {
             let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
-            runtime
-                .block_on(Cluster::start(options))
-                .map_err(|error| format!("{error:#}"))
+            runtime.block_on(Cluster::start(options)).map_err(|error| format!("{error:#}"))
         })
     };
     // Blocking: the first caller starts the cluster, the others wait here.
-    tokio::task::spawn_blocking(start)
-        .await?
-        .as_ref()
-        .map_err(|error| anyhow!("{error}"))
+    tokio::task::spawn_blocking(start).await?.as_ref().map_err(|error| anyhow!("{error}"))
 }

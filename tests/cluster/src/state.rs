@@ -8,9 +8,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::paths;
 use crate::supervisor::Supervisor;
 use crate::tools::{Tools, hex};
-use crate::paths;
 
 /// Makes a new state folder, after a sweep over clusters whose supervisor was killed, and starts a supervisor in it.
 pub(crate) fn create(tools: &Tools, given: Option<&Path>) -> Result<(PathBuf, Supervisor)> {
@@ -25,19 +25,12 @@ pub(crate) fn create(tools: &Tools, given: Option<&Path>) -> Result<(PathBuf, Su
             && let Err(error) = clean(tools, &folder)
         {
             // Likely another user's. It must not keep us from starting.
-            eprintln!(
-                "what a killed cluster left in {} stays: {error:#}",
-                folder.display()
-            );
+            eprintln!("what a killed cluster left in {} stays: {error:#}", folder.display());
         }
     }
     let folder = match given {
         Some(given) if given.exists() => {
-            ensure!(
-                !is_alive(given),
-                "a cluster already runs in {}",
-                given.display()
-            );
+            ensure!(!is_alive(given), "a cluster already runs in {}", given.display());
             clean(tools, given)?;
             given.to_owned()
         }
@@ -61,10 +54,7 @@ pub(crate) fn is_alive(state: &Path) -> bool {
 
 /// Removes a dead cluster: its processes, mounts, network and files.
 pub(crate) fn clean(tools: &Tools, state: &Path) -> Result<()> {
-    let output = Command::new(&tools.supervisor)
-        .arg("clean")
-        .arg(state)
-        .output()?;
+    let output = Command::new(&tools.supervisor).arg("clean").arg(state).output()?;
     if !output.status.success() {
         bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
     }
@@ -83,9 +73,7 @@ pub(crate) fn random_token() -> Result<String> {
 
 fn random<const LENGTH: usize>() -> Result<[u8; LENGTH]> {
     let mut bytes = [0; LENGTH];
-    File::open("/dev/urandom")
-        .and_then(|mut file| file.read_exact(&mut bytes))
-        .context("read /dev/urandom")?;
+    File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).context("read /dev/urandom")?;
     Ok(bytes)
 }
 
@@ -94,8 +82,6 @@ pub(crate) fn write_private(path: &Path, content: impl AsRef<[u8]>) -> Result<()
     use std::io::Write as _;
     let mut options = fs::OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
-    let written = options
-        .open(path)
-        .and_then(|mut file| file.write_all(content.as_ref()));
+    let written = options.open(path).and_then(|mut file| file.write_all(content.as_ref()));
     written.with_context(|| format!("write {}", path.display()))
 }

@@ -84,12 +84,7 @@ impl Supervisor {
             .with_context(|| format!("run {}", program.display()))?;
         let requests = process.stdin.take();
         let answers = BufReader::new(process.stdout.take().context("no output")?);
-        let mut supervisor = Self {
-            process,
-            requests,
-            answers,
-            log,
-        };
+        let mut supervisor = Self { process, requests, answers, log };
         supervisor.answer()?;
         Ok(supervisor)
     }
@@ -108,9 +103,7 @@ impl Supervisor {
     }
 
     pub(crate) fn prepare_node(&mut self, request: &NodeRequest) -> Result<Network> {
-        self.call(&Request::Node(request))?
-            .network
-            .context("the supervisor prepared no network")
+        self.call(&Request::Node(request))?.network.context("the supervisor prepared no network")
     }
 
     /// Lets the cluster live on when this process ends.
@@ -134,9 +127,7 @@ impl Supervisor {
     fn call(&mut self, request: &Request) -> Result<Answer> {
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
-        let Some(requests) = &mut self.requests else {
-            bail!("the cluster is detached")
-        };
+        let Some(requests) = &mut self.requests else { bail!("the cluster is detached") };
         // Where the write fails the supervisor is dead, and reading says more.
         let _ = requests.write_all(&line);
         self.answer()
@@ -145,13 +136,8 @@ impl Supervisor {
     fn answer(&mut self) -> Result<Answer> {
         let mut line = String::new();
         if self.answers.read_line(&mut line)? == 0 {
-            let log = File::open(&self.log)
-                .map_err(Into::into)
-                .and_then(|mut file| progress::tail(&mut file));
-            bail!(
-                "the cluster's supervisor has ended: {}",
-                log.unwrap_or_default()
-            );
+            let log = File::open(&self.log).map_err(Into::into).and_then(|mut file| progress::tail(&mut file));
+            bail!("the cluster's supervisor has ended: {}", log.unwrap_or_default());
         }
         let answer: Answer = serde_json::from_str(&line).context("the supervisor's answer")?;
         if !answer.error.is_empty() {

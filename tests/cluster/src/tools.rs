@@ -30,9 +30,7 @@ impl Tools {
     pub fn ensure() -> Result<Self> {
         let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("kubernetes");
         let key = hash(&module)?;
-        let folder = cached(&format!("kubernetes-{}", &key[..16]), |folder| {
-            build_kubernetes(&module, folder)
-        })?;
+        let folder = cached(&format!("kubernetes-{}", &key[..16]), |folder| build_kubernetes(&module, folder))?;
         Ok(Self {
             kubernetes: folder.join("kubernetes"),
             kubectl: folder.join("kubectl"),
@@ -84,9 +82,7 @@ fn build_kubernetes(module: &Path, folder: &Path) -> Result<()> {
             .env("CGO_ENABLED", "0")
             .env("GOTOOLCHAIN", "local")
             .args(["build", "-trimpath", "-buildvcs=false", "-mod=readonly"])
-            .arg(format!(
-                "-ldflags=-s -w -X k8s.io/component-base/version.gitVersion={version}"
-            ))
+            .arg(format!("-ldflags=-s -w -X k8s.io/component-base/version.gitVersion={version}"))
             .arg("-o")
             .arg(output)
             .args([".", "./supervisor"]),
@@ -110,21 +106,14 @@ fn build_helm(folder: &Path) -> Result<()> {
 
 /// Checks that Go is there and new enough, and returns its version.
 fn go(least: (u32, u32)) -> Result<String> {
-    let wanted = format!(
-        "Go {}.{} or newer is needed in PATH (https://go.dev/doc/install)",
-        least.0, least.1
-    );
+    let wanted = format!("Go {}.{} or newer is needed in PATH (https://go.dev/doc/install)", least.0, least.1);
     let output = Command::new("go")
         .args(["env", "GOVERSION"])
         .env("GOTOOLCHAIN", "local")
         .output()
         .with_context(|| wanted.clone())?;
     let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    ensure!(
-        output.status.success(),
-        "{wanted}; `go env` says: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    ensure!(output.status.success(), "{wanted}; `go env` says: {}", String::from_utf8_lossy(&output.stderr));
     match parse_go_version(&version) {
         Some(found) if found >= least => Ok(version),
         _ => bail!("{wanted}; found {version}"),
@@ -139,11 +128,7 @@ fn parse_go_version(text: &str) -> Option<(u32, u32)> {
 fn kubernetes_version(go_mod: &str) -> Result<String> {
     let mut lines = go_mod.lines().map(str::split_whitespace);
     lines
-        .find_map(|mut words| {
-            (words.next() == Some("k8s.io/kubernetes"))
-                .then(|| words.next())
-                .flatten()
-        })
+        .find_map(|mut words| (words.next() == Some("k8s.io/kubernetes")).then(|| words.next()).flatten())
         .map(str::to_owned)
         .context("go.mod names no version of k8s.io/kubernetes")
 }
@@ -157,9 +142,7 @@ fn hash(module: &Path) -> Result<String> {
             let path = entry?.path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path
-                .file_name()
-                .is_some_and(|name| name == "go.mod" || name == "go.sum")
+            } else if path.file_name().is_some_and(|name| name == "go.mod" || name == "go.sum")
                 || path.extension().is_some_and(|extension| extension == "go")
             {
                 files.push(path);
@@ -196,10 +179,7 @@ mod tests {
     fn go_versions() {
         assert_eq!(parse_go_version("go1.26.8"), Some((1, 26)));
         assert_eq!(parse_go_version("go1.27rc1"), Some((1, 27)));
-        assert_eq!(
-            parse_go_version("go1.25 X:nocoverageredesign"),
-            Some((1, 25))
-        );
+        assert_eq!(parse_go_version("go1.25 X:nocoverageredesign"), Some((1, 25)));
         assert_eq!(parse_go_version("devel +1234"), None);
     }
 
@@ -215,12 +195,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("inner")).unwrap();
         let mut seen = std::collections::HashSet::new();
-        for (name, content) in [
-            ("go.mod", "a"),
-            ("go.mod", "b"),
-            ("main.go", "a"),
-            ("inner/main.go", "a"),
-        ] {
+        for (name, content) in [("go.mod", "a"), ("go.mod", "b"), ("main.go", "a"), ("inner/main.go", "a")] {
             fs::write(folder.path().join(name), content).unwrap();
             assert!(seen.insert(hash(folder.path()).unwrap()), "{name}");
         }

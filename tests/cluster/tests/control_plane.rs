@@ -1,5 +1,7 @@
 //! A control plane starts, serves, tells in its audit log who asked for what, and leaves nothing behind.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests too")]
+
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -16,48 +18,24 @@ async fn the_audit_log_tells_who_asked() {
     let mark = cluster.audit().mark().unwrap();
 
     let map: ConfigMap = serde_json::from_value(json!({"metadata": {"name": "seen"}})).unwrap();
-    let dry = PostParams {
-        dry_run: true,
-        ..PostParams::default()
-    };
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
     let admin = Api::<ConfigMap>::namespaced(cluster.admin().unwrap(), &namespace);
     admin.create(&dry, &map).await.unwrap();
     admin.create(&PostParams::default(), &map).await.unwrap();
-    admin
-        .delete("seen", &DeleteParams::default())
-        .await
-        .unwrap();
+    admin.delete("seen", &DeleteParams::default()).await.unwrap();
     let member = cluster.client_as("member", &["team"]).unwrap();
-    let refused = Api::<Secret>::namespaced(member, &namespace)
-        .list(&ListParams::default())
-        .await
-        .unwrap_err();
+    let refused = Api::<Secret>::namespaced(member, &namespace).list(&ListParams::default()).await.unwrap_err();
     assert!(refused.to_string().contains("forbidden"), "{refused}");
 
     cluster.audit_settled().await.unwrap();
     let entries = cluster.audit().since(mark).unwrap();
-    let ours: Vec<_> = entries
-        .iter()
-        .filter(|entry| entry.namespace == namespace)
-        .collect();
-    let writes: Vec<_> = ours
-        .iter()
-        .filter(|entry| entry.user == "admin" && entry.is_write())
-        .collect();
-    let seen: Vec<_> = writes
-        .iter()
-        .map(|entry| (entry.verb.as_str(), entry.resource.as_str(), entry.code))
-        .collect();
-    assert_eq!(
-        seen,
-        [("create", "configmaps", 201), ("delete", "configmaps", 200)]
-    );
+    let ours: Vec<_> = entries.iter().filter(|entry| entry.namespace == namespace).collect();
+    let writes: Vec<_> = ours.iter().filter(|entry| entry.user == "admin" && entry.is_write()).collect();
+    let seen: Vec<_> = writes.iter().map(|entry| (entry.verb.as_str(), entry.resource.as_str(), entry.code)).collect();
+    assert_eq!(seen, [("create", "configmaps", 201), ("delete", "configmaps", 200)]);
     assert_eq!(ours.iter().filter(|entry| entry.dry_run).count(), 1);
     let list = ours.iter().find(|entry| entry.user == "member").unwrap();
-    assert_eq!(
-        (list.verb.as_str(), list.resource.as_str(), list.code),
-        ("list", "secrets", 403)
-    );
+    assert_eq!((list.verb.as_str(), list.resource.as_str(), list.code), ("list", "secrets", 403));
     assert!(list.groups.contains(&"team".to_owned()));
 }
 
@@ -65,48 +43,26 @@ async fn the_audit_log_tells_who_asked() {
 async fn a_service_account_signs_in() {
     let cluster = Cluster::shared().await.unwrap();
     let namespace = cluster.namespace("token").await.unwrap();
-    let token = cluster
-        .service_account_token(&namespace, "default")
-        .await
-        .unwrap();
+    let token = cluster.service_account_token(&namespace, "default").await.unwrap();
     let file = cluster.kubeconfig_for_token("default", &token).unwrap();
-    let answer = cluster
-        .kubectl_command()
-        .env("KUBECONFIG", file)
-        .args(["auth", "whoami"])
-        .output()
-        .unwrap();
+    let answer = cluster.kubectl_command().env("KUBECONFIG", file).args(["auth", "whoami"]).output().unwrap();
     let text = String::from_utf8_lossy(&answer.stdout);
-    assert!(
-        text.contains(&format!("system:serviceaccount:{namespace}:default")),
-        "{answer:?}"
-    );
+    assert!(text.contains(&format!("system:serviceaccount:{namespace}:default")), "{answer:?}");
 }
 
 #[tokio::test]
 async fn helm_talks_to_the_cluster() {
     let cluster = Cluster::shared().await.unwrap();
-    let answer = cluster
-        .helm(&["list", "--all-namespaces", "--output", "json"])
-        .unwrap();
+    let answer = cluster.helm(&["list", "--all-namespaces", "--output", "json"]).unwrap();
     assert_eq!(String::from_utf8_lossy(&answer.stdout).trim(), "[]");
 }
 
 #[tokio::test]
 async fn a_flag_that_is_unknown_is_named() {
-    let options = Options {
-        apiserver_flags: vec!["--no-such-flag".to_owned()],
-        ..Options::default()
-    };
+    let options = Options { apiserver_flags: vec!["--no-such-flag".to_owned()], ..Options::default() };
     let message = format!("{:#}", Cluster::start(options).await.unwrap_err());
-    assert!(
-        message.contains("kube-apiserver ended while the cluster started"),
-        "{message}"
-    );
-    assert!(
-        message.contains("unknown flag: --no-such-flag"),
-        "{message}"
-    );
+    assert!(message.contains("kube-apiserver ended while the cluster started"), "{message}");
+    assert!(message.contains("unknown flag: --no-such-flag"), "{message}");
 }
 
 #[tokio::test]
@@ -116,10 +72,7 @@ async fn stopping_removes_everything() {
     assert!(!processes_that_name(&state.display().to_string()).is_empty());
     cluster.stop().unwrap();
     assert!(!state.exists());
-    assert_eq!(
-        processes_that_name(&state.display().to_string()),
-        Vec::<String>::new()
-    );
+    assert_eq!(processes_that_name(&state.display().to_string()), Vec::<String>::new());
 }
 
 /// The child of the tests below: starts a cluster, tells where, and waits to be killed.
@@ -141,19 +94,12 @@ async fn killing_the_owner_ends_the_cluster() {
     let (mut owner, state) = cluster_of_a_child().await;
     owner.kill().unwrap();
     owner.wait().unwrap();
-    poll(
-        Duration::from_secs(20),
-        "the orphaned cluster is gone",
-        async || {
-            let alive = processes_that_name(&state);
-            anyhow::ensure!(alive.is_empty(), "alive: {alive:?}");
-            anyhow::ensure!(
-                !std::path::Path::new(&state).exists(),
-                "its state is still there"
-            );
-            Ok(())
-        },
-    )
+    poll(Duration::from_secs(20), "the orphaned cluster is gone", async || {
+        let alive = processes_that_name(&state);
+        anyhow::ensure!(alive.is_empty(), "alive: {alive:?}");
+        anyhow::ensure!(!std::path::Path::new(&state).exists(), "its state is still there");
+        Ok(())
+    })
     .await
     .unwrap();
 }
@@ -162,25 +108,14 @@ async fn killing_the_owner_ends_the_cluster() {
 async fn the_next_start_cleans_up_after_a_killed_supervisor() {
     let (mut owner, state) = cluster_of_a_child().await;
     let processes = std::fs::read_to_string(format!("{state}/processes")).unwrap();
-    let supervisor: serde_json::Value =
-        serde_json::from_str(processes.lines().next().unwrap()).unwrap();
-    let killed = Command::new("kill")
-        .args(["-9", &supervisor["pid"].to_string()])
-        .status()
-        .unwrap();
+    let supervisor: serde_json::Value = serde_json::from_str(processes.lines().next().unwrap()).unwrap();
+    let killed = Command::new("kill").args(["-9", &supervisor["pid"].to_string()]).status().unwrap();
     assert!(killed.success());
     owner.kill().unwrap();
     owner.wait().unwrap();
-    assert!(
-        std::path::Path::new(&state).exists(),
-        "nobody was left to clean"
-    );
+    assert!(std::path::Path::new(&state).exists(), "nobody was left to clean");
 
-    Cluster::start(Options::control_plane())
-        .await
-        .unwrap()
-        .stop()
-        .unwrap();
+    Cluster::start(Options::control_plane()).await.unwrap().stop().unwrap();
     assert!(!std::path::Path::new(&state).exists());
     assert_eq!(processes_that_name(&state), Vec::<String>::new());
 }
@@ -194,14 +129,10 @@ async fn cluster_of_a_child() -> (std::process::Child, String) {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    let state = poll(
-        Duration::from_secs(120),
-        "the child's cluster is up",
-        async || {
-            anyhow::ensure!(child.try_wait()?.is_none(), "the child has ended");
-            Ok(std::fs::read_to_string(&report)?)
-        },
-    );
+    let state = poll(Duration::from_mins(2), "the child's cluster is up", async || {
+        anyhow::ensure!(child.try_wait()?.is_none(), "the child has ended");
+        Ok(std::fs::read_to_string(&report)?)
+    });
     let state = state.await.unwrap();
     (child, state)
 }
@@ -210,8 +141,5 @@ async fn cluster_of_a_child() -> (std::process::Child, String) {
 fn processes_that_name(path: &str) -> Vec<String> {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let lines = entries.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
-    lines
-        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
-        .filter(|line| line.contains(path))
-        .collect()
+    lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " ")).filter(|line| line.contains(path)).collect()
 }
