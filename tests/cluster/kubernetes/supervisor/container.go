@@ -1,0 +1,143 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// bundles returns the folders that containerd keeps for its containers, one for each.
+func bundles(state string) []string {
+	folders, _ := filepath.Glob(filepath.Join(state, "containerd/state/io.containerd.runtime.v2.task/*/*"))
+	return folders
+}
+
+// shims returns containerd's recorded helper processes, of which each holds the containers of one Pod. A shim outlives
+// containerd. Since the record is older than we are, the process must also name our folder on its command line.
+func shims(state string) []int {
+	var found []int
+	for _, bundle := range bundles(state) {
+		text, err := os.ReadFile(filepath.Join(bundle, "shim.pid"))
+		if err != nil {
+			continue
+		}
+		pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+		if err != nil || slices.Contains(found, pid) {
+			continue
+		}
+		line, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline"))
+		if err == nil && strings.Contains(string(line), state+"/") {
+			found = append(found, pid)
+		}
+	}
+	return found
+}
+
+// shimSockets returns the sockets that shims leave in a folder of the whole machine.
+func shimSockets(state string) []string {
+	var sockets []string
+	for _, bundle := range bundles(state) {
+		text, err := os.ReadFile(filepath.Join(bundle, "address"))
+		if socket, isUnix := strings.CutPrefix(strings.TrimSpace(string(text)), "unix://"); err == nil && isUnix {
+			sockets = append(sockets, socket)
+		}
+	}
+	return sockets
+}
+
+// cgroupRoots returns where control groups are mounted: one folder with version 2, one for each controller with 1.
+func cgroupRoots() ([]string, error) {
+	file, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	var roots []string
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		before, after, found := strings.Cut(lines.Text(), " - ")
+		kind, _, _ := strings.Cut(after, " ")
+		if fields := strings.Fields(before); found && len(fields) > 4 && (kind == "cgroup" || kind == "cgroup2") {
+			roots = append(roots, fields[4])
+		}
+	}
+	return roots, nil
+}
+
+// makeCgroup makes a control group of our own for all containers. Two kubelets that share one would each remove the
+// other's Pods as leftovers. And it finds every process of every container, whatever becomes of containerd.
+func makeCgroup(group string) error {
+	roots, err := cgroupRoots()
+	if err != nil {
+		return err
+	}
+	for _, root := range roots {
+		folder := filepath.Join(root, group)
+		if err := os.Mkdir(folder, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+			return err
+		}
+		// With version 1 a new set of processors is empty and takes no process.
+		for _, name := range []string{"cpuset.cpus", "cpuset.mems"} {
+			value, err := os.ReadFile(filepath.Join(root, name))
+			if err != nil {
+				continue
+			}
+			if err := os.WriteFile(filepath.Join(folder, name), value, 0); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// cgroupProcesses returns all processes in a control group and in those below it.
+func cgroupProcesses(group string) []int {
+	roots, _ := cgroupRoots()
+	var found []int
+	for _, root := range roots {
+		_ = filepath.WalkDir(filepath.Join(root, group), func(path string, entry fs.DirEntry, err error) error {
+			if err != nil || !entry.IsDir() {
+				return nil
+			}
+			text, _ := os.ReadFile(filepath.Join(path, "cgroup.procs"))
+			for _, line := range strings.Fields(string(text)) {
+				// 0 stands for a process of a namespace that we do not see.
+				if pid, err := strconv.Atoi(line); err == nil && pid > 0 && !slices.Contains(found, pid) {
+					found = append(found, pid)
+				}
+			}
+			return nil
+		})
+	}
+	return found
+}
+
+// removeCgroup removes a control group and those below it, the innermost first.
+func removeCgroup(group string) error {
+	roots, err := cgroupRoots()
+	if err != nil {
+		return err
+	}
+	for _, root := range roots {
+		var folders []string
+		_ = filepath.WalkDir(filepath.Join(root, group), func(path string, entry fs.DirEntry, walking error) error {
+			if walking == nil && entry.IsDir() {
+				folders = append(folders, path)
+			}
+			return nil
+		})
+		slices.Reverse(folders)
+		for _, folder := range folders {
+			if removing := unix.Rmdir(folder); removing != nil && !errors.Is(removing, unix.ENOENT) {
+				err = errors.Join(err, &os.PathError{Op: "remove", Path: folder, Err: removing})
+			}
+		}
+	}
+	return err
+}
