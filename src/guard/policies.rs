@@ -55,10 +55,9 @@ where
             Err(Trouble { saw: format!("it cannot be read: {}", status.message), answered: true })
         }
         Ok(Err(_)) => Err(Trouble { saw: "the API server cannot be reached".to_owned(), answered: false }),
-        Err(_) => Err(Trouble {
-            saw: format!("no answer within {} s", config.deadline.as_secs_f32()),
-            answered: false,
-        }),
+        Err(_) => {
+            Err(Trouble { saw: format!("no answer within {} s", config.deadline.as_secs_f32()), answered: false })
+        }
     }
 }
 
@@ -81,7 +80,9 @@ fn wrong_policy(found: &ValidatingAdmissionPolicy, policy: &Policy) -> Option<St
     if messages.len() != policy.rules.len()
         || !policy.rules.iter().zip(&messages).all(|(rule, message)| message.starts_with(rule))
     {
-        return Some("its rules are not those that this operator knows: chart and operator are of different versions".to_owned());
+        return Some(
+            "its rules are not those that this operator knows: chart and operator are of different versions".to_owned(),
+        );
     }
     let written = found.metadata.annotations.as_ref().and_then(|annotations| annotations.get(DIGEST));
     if written != Some(&digest(spec)) {
@@ -165,8 +166,8 @@ mod tests {
 
     #[test]
     fn a_policy_as_written_passes_and_every_change_shows() {
-        assert_eq!(checked(|_| ()), None);
         type Change = fn(&mut Value);
+        assert_eq!(checked(|_| ()), None);
         let cases: [(&str, Change); 11] = [
             ("failurePolicy", |o| o["spec"]["failurePolicy"] = json!("Ignore")),
             ("narrowed", |o| o["spec"]["paramKind"] = json!({"apiVersion": "v1", "kind": "ConfigMap"})),
@@ -198,13 +199,24 @@ mod tests {
         };
         let name = policy().name;
         assert_eq!(binding(json!({"policyName": name, "validationActions": ["Deny", "Audit"]})), None);
-        assert_eq!(binding(json!({"policyName": name, "validationActions": ["Deny"], "matchResources": {"matchPolicy": "Equivalent", "namespaceSelector": {}, "objectSelector": {}}})), None);
+        assert_eq!(
+            binding(
+                json!({"policyName": name, "validationActions": ["Deny"], "matchResources": {"matchPolicy": "Equivalent", "namespaceSelector": {}, "objectSelector": {}}})
+            ),
+            None
+        );
         for (expected, spec) in [
             ("another", json!({"policyName": "x", "validationActions": ["Deny"]})),
             ("deny", json!({"policyName": name, "validationActions": ["Warn", "Audit"]})),
             ("narrowed", json!({"policyName": name, "validationActions": ["Deny"], "paramRef": {"name": "x"}})),
-            ("narrowed", json!({"policyName": name, "validationActions": ["Deny"], "matchResources": {"namespaceSelector": {"matchLabels": {"a": "b"}}}})),
-            ("narrowed", json!({"policyName": name, "validationActions": ["Deny"], "matchResources": {"resourceRules": [{"apiGroups": ["x"]}]}})),
+            (
+                "narrowed",
+                json!({"policyName": name, "validationActions": ["Deny"], "matchResources": {"namespaceSelector": {"matchLabels": {"a": "b"}}}}),
+            ),
+            (
+                "narrowed",
+                json!({"policyName": name, "validationActions": ["Deny"], "matchResources": {"resourceRules": [{"apiGroups": ["x"]}]}}),
+            ),
         ] {
             let wrong = binding(spec);
             assert!(wrong.as_deref().is_some_and(|wrong| wrong.contains(expected)), "{expected}: {wrong:?}");

@@ -69,16 +69,7 @@ pub const POLICIES: &[Policy] = &[
     },
     Policy {
         name: PODS,
-        rules: &[
-            POD_UNCHANGED,
-            POD_DELETED,
-            POD_OWNER,
-            POD_VARIABLES,
-            POD_TOKEN,
-            POD_VOLUMES,
-            POD_HOST,
-            POD_RESTART,
-        ],
+        rules: &[POD_UNCHANGED, POD_DELETED, POD_OWNER, POD_VARIABLES, POD_TOKEN, POD_VOLUMES, POD_HOST, POD_RESTART],
     },
     Policy {
         name: "daypass-operator-tokens",
@@ -96,10 +87,7 @@ pub const POLICIES: &[Policy] = &[
         name: "daypass-keep-run-secrets-mortal",
         rules: &["no finalizer may be added to a run Secret", "the owner of a run Secret may not be changed"],
     },
-    Policy {
-        name: "daypass-reserve-run-pods",
-        rules: &["Pods with names that begin with daypass-run- are Daypass's"],
-    },
+    Policy { name: "daypass-reserve-run-pods", rules: &["Pods with names that begin with daypass-run- are Daypass's"] },
     Policy {
         name: "daypass-pods-naming-run-secrets",
         rules: &[
@@ -223,10 +211,14 @@ pub(super) async fn attempt(client: &Client, config: &GuardConfig, probe: Probe)
         Answer::Refused { code: 404, .. } if deletion => {
             (PROBE_SECRET, None, "the Secret that deletions are tried on is missing".to_owned())
         }
-        Answer::Refused { message, .. } => {
-            (probe.policy, Some(probe.rule), format!("something else refused the probe first, which proves nothing: {message}"))
+        Answer::Refused { message, .. } => (
+            probe.policy,
+            Some(probe.rule),
+            format!("something else refused the probe first, which proves nothing: {message}"),
+        ),
+        Answer::Passed { .. } => {
+            (probe.policy, Some(probe.rule), "the API server does not refuse what breaks it".to_owned())
         }
-        Answer::Passed { .. } => (probe.policy, Some(probe.rule), "the API server does not refuse what breaks it".to_owned()),
         Answer::None { why } => (probe.policy, Some(probe.rule), why.clone()),
     };
     let answered = !matches!(answer, Answer::None { .. });
@@ -236,9 +228,8 @@ pub(super) async fn attempt(client: &Client, config: &GuardConfig, probe: Probe)
 /// Whether an answer is the refusal of this very rule. RBAC's, another policy's or another rule's are not.
 fn proves(answer: &Answer, policy: &str, rule: &str) -> bool {
     match answer {
-        Answer::Refused { code: 403, message } => {
-            message.contains(&format!("ValidatingAdmissionPolicy '{policy}' with binding '{policy}' denied request: {rule}"))
-        }
+        Answer::Refused { code: 403, message } => message
+            .contains(&format!("ValidatingAdmissionPolicy '{policy}' with binding '{policy}' denied request: {rule}")),
         _ => false,
     }
 }
@@ -298,7 +289,9 @@ mod tests {
     #[test]
     fn only_the_rule_itself_proves_the_rule() {
         let refused = |code, message: &str| Answer::Refused { code, message: message.to_owned() };
-        let own = format!("secrets \"x\" is forbidden: ValidatingAdmissionPolicy '{SECRETS}' with binding '{SECRETS}' denied request: {SECRET_BACKGROUND}");
+        let own = format!(
+            "secrets \"x\" is forbidden: ValidatingAdmissionPolicy '{SECRETS}' with binding '{SECRETS}' denied request: {SECRET_BACKGROUND}"
+        );
         assert!(proves(&refused(403, &own), SECRETS, SECRET_BACKGROUND));
         for answer in [
             refused(422, &own),

@@ -166,9 +166,6 @@ mod tests {
     fn the_table_shouts_what_was_not_refused() {
         let row = |what, refused| Row { what, answer: "403 no".to_owned(), refused };
         let text = table(&[row("one thing", true), row("other", false)]);
-        assert_eq!(
-            text,
-            "READ       REFUSED  ANSWER\none thing  yes      403 no\nother      NO       403 no\n"
-        );
+        assert_eq!(text, "READ       REFUSED  ANSWER\none thing  yes      403 no\nother      NO       403 no\n");
     }
 }

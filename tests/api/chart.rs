@@ -32,7 +32,15 @@ pub async fn installed() -> Result<&'static Cluster> {
 pub async fn install(cluster: &Cluster, arguments: &[&str]) -> Result<()> {
     let folder = folder().display().to_string();
     let mut all = vec![
-        "upgrade", "--install", "daypass", &folder, "--namespace", SYSTEM, "--create-namespace", "--set", "replicas=0",
+        "upgrade",
+        "--install",
+        "daypass",
+        &folder,
+        "--namespace",
+        SYSTEM,
+        "--create-namespace",
+        "--set",
+        "replicas=0",
         "--force-conflicts",
     ];
     all.extend(arguments);
