@@ -27,6 +27,6 @@ async fn main() -> anyhow::Result<()> {
     // The process has one TLS provider; a second call would only say that it is there already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match Arguments::parse().command {
-        Command::Operator { config } => daypass::app::run(&config).await,
+        Command::Operator { config } => Box::pin(daypass::app::run(&config)).await,
     }
 }

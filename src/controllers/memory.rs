@@ -53,7 +53,7 @@ impl Memory {
         // Until the first list is in, everything may be inherited.
         let fresh = inherited.as_ref().is_some_and(|uids| !uids.contains(uid));
         let secret = if fresh { SecretFact::NotMade } else { SecretFact::Unknown };
-        Remembered { facts: Facts { fresh, secret, ..Facts::default() }, ..Remembered::default() }
+        Remembered { facts: Facts { secret, fresh, ..Facts::default() }, ..Remembered::default() }
     }
 
     /// Keeps what was learnt.

@@ -125,7 +125,9 @@ impl Applier<'_> {
                 known.facts.refusal = None;
                 known.facts.pod = Some(PodView::of(&pod));
                 self.ctx.metrics.time_to_pod(self.ctx.clock.now().duration_since(self.run.created));
-                self.ctx.event(&report::reference(self.sandbox), false, Reason::Starting, "The run's Pod was made").await;
+                self.ctx
+                    .event(&report::reference(self.sandbox), false, Reason::Starting, "The run's Pod was made")
+                    .await;
             }
             Err(answer) if classify(&answer) == Class::Exists => {
                 known.facts.fresh = false;
@@ -138,7 +140,7 @@ impl Applier<'_> {
     }
 
     async fn delete_secret(&self, known: &mut Remembered) -> Result<Went, Error> {
-        let now = self.ctx.clock.now();
+        let due = self.ctx.clock.now();
         let run = self.run;
         let answer = delete_run_secret(&self.ctx.client, &run.namespace, &run.name, known.secret_uid.as_deref()).await;
         match answer {
@@ -148,7 +150,8 @@ impl Applier<'_> {
                     self.ctx.metrics.secret_exposure(now.duration_since(made));
                 }
                 known.facts.secret = SecretFact::Gone(now);
-                known.facts.removal_fails_since = None;
+                let due = known.facts.removal_fails_since.take().unwrap_or(due);
+                self.ctx.metrics.secret_removal(now.duration_since(due));
                 let versions = known.facts.versions.clone().unwrap_or_default();
                 audit::of_run(run, self.submitter(), audit::Action::Remove, "proven", Reason::Removed, &versions);
                 Ok(Went::AsPlanned)
@@ -157,8 +160,8 @@ impl Applier<'_> {
                 known.facts.secret = SecretFact::Foreign;
                 Ok(Went::Differently)
             }
-            Ok(Deleted::Held) => self.removal_fails(known, now, Error::SecretHeld).await,
-            Err(error) => self.removal_fails(known, now, error.into()).await,
+            Ok(Deleted::Held) => self.removal_fails(known, due, Error::SecretHeld).await,
+            Err(error) => self.removal_fails(known, due, error.into()).await,
         }
     }
 
@@ -204,7 +207,10 @@ impl Applier<'_> {
         let refusal = match classify(answer) {
             Class::Quota => {
                 let text = "The namespace's quota has no room for the run; it starts when there is";
-                Refusal::Quota(text.into(), self.ctx.clock.now().saturating_add(QUOTA_RETRY).unwrap_or(jiff::Timestamp::MAX))
+                Refusal::Quota(
+                    text.into(),
+                    self.ctx.clock.now().saturating_add(QUOTA_RETRY).unwrap_or(jiff::Timestamp::MAX),
+                )
             }
             Class::NamespaceGone => Refusal::NamespaceTerminating,
             // A Pod names its secrets and holds no value, so the server's words on it are safe to show.
