@@ -30,6 +30,7 @@ const KEEP_ALIVE: [&str; 3] = ["sh", "-c", "trap 'exit 0' TERM INT; while :; do 
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct PodDefaults {
     /// The image of a Sandbox that names none.
+    #[serde(skip)]
     pub image: String,
     /// User ID.
     pub run_as_user: i64,

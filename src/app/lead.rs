@@ -1,0 +1,204 @@
+//! What only the leader does: watch, reconcile, keep the keys.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use kube::Client;
+use kube::runtime::Controller;
+use kube::runtime::controller::Config as ControllerConfig;
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector::ObjectRef;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::{UnboundedReceiverStream, WatchStream};
+use tokio_util::sync::CancellationToken;
+
+use super::config::Config;
+use super::metrics::Metrics;
+use crate::api::{Phase, Sandbox, TeamSecretStore};
+use crate::controllers::watches::{Trigger, Watches, uids, users_of_secret, users_of_store};
+use crate::controllers::{Clock, Context, Lanes, Memory, SystemClock, audit, sandbox, store};
+use crate::resolve::Resolver;
+use crate::stores::sealed::key_keeper::{KeyKeeper, Settings};
+
+/// How often memory of objects that are gone is dropped, and gauges are set.
+const HOUSEKEEPING: Duration = Duration::from_secs(30);
+
+/// Leads until `stop`, or until a watch or a task ends by itself.
+pub(super) async fn lead(
+    client: Client,
+    config: Config,
+    namespace: String,
+    guarded: watch::Receiver<bool>,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    tracing::info!("leading");
+    metrics.lead(true);
+    let settings = Settings::new(&namespace, &config.keys.folder);
+    let (keeper, keys) = KeyKeeper::new(client.clone(), settings);
+    let mut keeper = tokio::spawn(keeper.run());
+
+    let Watches { sandboxes, mut deleted, pods, stores, team_secrets } = Watches::new(&client);
+    let reporter = Reporter { controller: "daypass".into(), instance: config.pod_name() };
+    let context = Arc::new(Context {
+        clock: Arc::new(SystemClock) as Arc<dyn Clock>,
+        memory: Memory::default(),
+        sandboxes: sandboxes.0.clone(),
+        pods: pods.0.clone(),
+        stores: stores.0.clone(),
+        team_secrets: team_secrets.0.clone(),
+        resolver: Resolver::new(client.clone(), stores.0.clone(), keys.clone()),
+        guarded: guarded.clone(),
+        defaults: config.defaults(),
+        events: config.events,
+        recorder: Recorder::new(client.clone(), reporter),
+        metrics: metrics.clone(),
+        lanes: Lanes::new(config.concurrency.creations, config.concurrency.removals),
+        client,
+    });
+
+    // The other watches are polled by tasks of their own, so that their caches fill before a Sandbox is looked at.
+    let (wake_runs, woken_runs) = mpsc::unbounded_channel();
+    let (wake_stores, woken_stores) = mpsc::unbounded_channel();
+    let (pods_out, pods_in) = mpsc::unbounded_channel();
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(forward(pods.1, move |pod| drop(pods_out.send(Ok(pod)))));
+    tasks.spawn(watch_stores(stores.1, context.clone(), wake_runs.clone(), wake_stores.clone()));
+    tasks.spawn(watch_team_secrets(team_secrets.1, context.clone(), wake_runs, wake_stores.clone()));
+    tasks.spawn(housekeep(context.clone(), wake_stores));
+    let cleaning = context.clone();
+    tasks.spawn(async move {
+        while let Some(gone) = deleted.recv().await {
+            tokio::spawn(sandbox::clean_up_after(gone, cleaning.clone()));
+        }
+    });
+    tasks.spawn(inherit(context.clone()));
+
+    let synced = context.clone();
+    let first = async move {
+        // Without the Pods and stores of others' time a plan would see less than there is.
+        let _ = tokio::join!(synced.pods.wait_until_ready(), synced.stores.wait_until_ready(), synced.team_secrets.wait_until_ready());
+    };
+    let (sandbox_store, sandbox_trigger) = sandboxes;
+    let graceful = stop.clone();
+    let runs = Controller::for_stream(sandbox_trigger, sandbox_store)
+        .with_config(ControllerConfig::default().concurrency(256))
+        .owns_stream(UnboundedReceiverStream::new(pods_in))
+        .reconcile_on(UnboundedReceiverStream::new(woken_runs))
+        .reconcile_all_on(WatchStream::from_changes(guarded).map(|_| ()))
+        .reconcile_all_on(WatchStream::from_changes(keys).map(|_| ()))
+        .graceful_shutdown_on(async move { graceful.cancelled().await })
+        .run(sandbox::reconcile, sandbox::error_policy, context.clone())
+        .for_each(|_| std::future::ready(()));
+    let graceful = stop.clone();
+    let stores = Controller::for_stream(
+        futures::stream::pending::<Result<TeamSecretStore, kube::runtime::watcher::Error>>(),
+        context.stores.clone(),
+    )
+    .reconcile_on(UnboundedReceiverStream::new(woken_stores))
+    .graceful_shutdown_on(async move { graceful.cancelled().await })
+    .run(store::reconcile, store::error_policy, context.clone())
+    .for_each(|_| std::future::ready(()));
+
+    first.await;
+    let outcome = tokio::select! {
+        _ = async { tokio::join!(runs, stores) } => Ok(()),
+        _ = &mut keeper => Err(anyhow::anyhow!("the keeper of the keys ended")),
+        ended = tasks.join_next() => Err(anyhow::anyhow!("a watch ended: {ended:?}")),
+    };
+    keeper.abort();
+    metrics.lead(false);
+    if stop.is_cancelled() { Ok(()) } else { outcome }
+}
+
+/// Polls a watch and hands its objects on. A watch mends itself, with back-off, so its errors only go to the log.
+async fn forward<K>(mut trigger: Trigger<K>, mut hand_on: impl FnMut(K)) {
+    while let Some(event) = trigger.next().await {
+        match event {
+            Ok(object) => hand_on(object),
+            Err(error) => tracing::warn!(%error, "a watch failed; it is started again"),
+        }
+    }
+}
+
+type WakeRuns = mpsc::UnboundedSender<ObjectRef<Sandbox>>;
+type WakeStores = mpsc::UnboundedSender<ObjectRef<TeamSecretStore>>;
+
+async fn watch_stores(trigger: Trigger<TeamSecretStore>, ctx: Arc<Context>, runs: WakeRuns, stores: WakeStores) {
+    forward(trigger, move |store| {
+        let (team, name) = names(&store.metadata);
+        for run in users_of_store(&ctx.sandboxes, &team, &name) {
+            let _ = runs.send(run);
+        }
+        let _ = stores.send(ObjectRef::from_obj(&store));
+    })
+    .await;
+}
+
+async fn watch_team_secrets(
+    trigger: Trigger<crate::api::TeamSecret>,
+    ctx: Arc<Context>,
+    runs: WakeRuns,
+    stores: WakeStores,
+) {
+    let mut seen = std::collections::HashMap::new();
+    forward(trigger, move |secret| {
+        let (team, _) = names(&secret.metadata);
+        let newest = secret.spec.versions.first();
+        let version = newest.map(|newest| newest.version);
+        let gone = ctx.team_secrets.get(&ObjectRef::from_obj(&secret)).is_none();
+        let known = seen.insert((team.clone(), secret.spec.name.clone()), version);
+        if gone || known.is_some_and(|known| known != version) {
+            let action = if gone { "deleted" } else { "changed" };
+            audit::of_secret(action, &team, &secret.spec.name, version, newest.and_then(|newest| newest.by.as_deref()));
+        }
+        if gone {
+            seen.remove(&(team.clone(), secret.spec.name.clone()));
+        }
+        for run in users_of_secret(&ctx.sandboxes, &team, &secret.spec.name) {
+            let _ = runs.send(run);
+        }
+        for store in ctx.stores.state() {
+            if store.metadata.namespace.as_deref() == Some(&team) && store.spec.sealed.is_some() {
+                let _ = stores.send(ObjectRef::from_obj(&*store));
+            }
+        }
+    })
+    .await;
+}
+
+/// Whatever is in the first list may have been worked on by an earlier leader.
+async fn inherit(ctx: Arc<Context>) {
+    if ctx.sandboxes.wait_until_ready().await.is_ok() {
+        ctx.memory.inherit(uids(&ctx.sandboxes));
+    }
+    std::future::pending::<()>().await;
+}
+
+async fn housekeep(ctx: Arc<Context>, stores: WakeStores) {
+    let mut interval = tokio::time::interval(HOUSEKEEPING);
+    loop {
+        interval.tick().await;
+        let mut live = uids(&ctx.sandboxes);
+        live.extend(uids(&ctx.stores));
+        if ctx.sandboxes.wait_until_ready().await.is_ok() {
+            ctx.memory.retain(&live);
+        }
+        let (mut active, mut holding, mut overdue) = (0, 0, 0);
+        for sandbox in ctx.sandboxes.state() {
+            let Some(status) = &sandbox.status else { continue };
+            active += usize::from(!matches!(status.phase, Phase::Completed | Phase::Failed | Phase::Terminated));
+            holding += usize::from(matches!(status.secrets_state.as_deref(), Some("Injected" | "RemovalFailing")));
+            overdue += usize::from(status.secrets_state.as_deref() == Some("RemovalFailing"));
+        }
+        ctx.metrics.live("Sandbox", active, holding, overdue);
+        for store in ctx.stores.state() {
+            let _ = stores.send(ObjectRef::from_obj(&*store));
+        }
+    }
+}
+
+fn names(metadata: &kube::api::ObjectMeta) -> (String, String) {
+    (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
+}

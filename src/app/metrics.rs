@@ -1,0 +1,148 @@
+//! Metrics, by the names that README and dashboards use. Labels are static: no name of an object is one.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use kube::Client;
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::api::Phase;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    kind: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Kind {
+    kind: &'static str,
+}
+
+/// All metrics of the process.
+pub struct Metrics {
+    registry: Registry,
+    time_to_secret: Histogram,
+    time_to_pod: Histogram,
+    secret_exposure: Histogram,
+    runs: Family<Outcome, Counter>,
+    reconciles: Family<Outcome, Counter>,
+    reconcile_duration: Histogram,
+    leader: Gauge,
+    runs_active: Family<Kind, Gauge>,
+    run_secrets_live: Gauge,
+    removals_overdue: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Registers all metrics.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("daypass");
+        let seconds = || Histogram::new(exponential_buckets(0.005, 2.0, 16));
+        let metrics = Self {
+            time_to_secret: seconds(),
+            time_to_pod: seconds(),
+            secret_exposure: seconds(),
+            runs: Family::default(),
+            reconciles: Family::default(),
+            reconcile_duration: seconds(),
+            leader: Gauge::default(),
+            runs_active: Family::default(),
+            run_secrets_live: Gauge::default(),
+            removals_overdue: Gauge::default(),
+            registry: Registry::default(),
+        };
+        let mut timed = |name: &str, help: &str, histogram: &Histogram| {
+            registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
+        };
+        timed("time_to_secret", "From an object's creation to its acknowledged run Secret", &metrics.time_to_secret);
+        timed("time_to_pod", "From an object's creation to its acknowledged Pod", &metrics.time_to_pod);
+        timed("secret_exposure", "From a run Secret's creation to the proof that it is gone", &metrics.secret_exposure);
+        timed("reconcile_duration", "One reconcile", &metrics.reconcile_duration);
+        registry.register("runs", "Runs that ended", metrics.runs.clone());
+        registry.register("reconciles", "Reconciles", metrics.reconciles.clone());
+        registry.register("leader", "1 where this process leads", metrics.leader.clone());
+        registry.register("runs_active", "Runs that are not over", metrics.runs_active.clone());
+        registry.register("run_secrets_live", "Run Secrets that are not proven gone", metrics.run_secrets_live.clone());
+        registry.register("removals_overdue", "Removals that fail; must stay 0", metrics.removals_overdue.clone());
+        registry.register("build", "The program's version", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        Self { registry, ..metrics }
+    }
+
+    /// The OpenMetrics text.
+    ///
+    /// # Errors
+    /// Never in practice: the text goes to memory.
+    pub fn render(&self) -> Result<String, fmt::Error> {
+        let mut out = String::new();
+        text::encode(&mut out, &self.registry)?;
+        Ok(out)
+    }
+
+    /// A run Secret was acknowledged, that long after its object was made.
+    pub fn time_to_secret(&self, duration: SignedDuration) {
+        self.time_to_secret.observe(duration.as_secs_f64().max(0.0));
+    }
+
+    /// A Pod was acknowledged, that long after its object was made.
+    pub fn time_to_pod(&self, duration: SignedDuration) {
+        self.time_to_pod.observe(duration.as_secs_f64().max(0.0));
+    }
+
+    /// A run Secret was proven gone, that long after it was made.
+    pub fn secret_exposure(&self, duration: SignedDuration) {
+        self.secret_exposure.observe(duration.as_secs_f64().max(0.0));
+    }
+
+    /// A reconcile ended.
+    pub fn reconciled(&self, kind: &'static str, well: bool, took: Duration) {
+        self.reconciles.get_or_create(&Outcome { kind, outcome: if well { "ok" } else { "error" } }).inc();
+        self.reconcile_duration.observe(took.as_secs_f64());
+    }
+
+    /// A run ended.
+    pub fn run_ended(&self, kind: &'static str, phase: Phase) {
+        let outcome = match phase {
+            Phase::Completed => "completed",
+            Phase::Terminated => "terminated",
+            _ => "failed",
+        };
+        self.runs.get_or_create(&Outcome { kind, outcome }).inc();
+    }
+
+    /// This process leads, or does not.
+    pub fn lead(&self, leads: bool) {
+        self.leader.set(leads.into());
+    }
+
+    /// How many runs are under way, hold a Secret, and cannot lose it.
+    pub fn live(&self, kind: &'static str, active: usize, holding: usize, overdue: usize) {
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        self.runs_active.get_or_create(&Kind { kind }).set(count(active));
+        self.run_secrets_live.set(count(holding));
+        self.removals_overdue.set(count(overdue));
+    }
+}
+
+/// The operator's client.
+///
+/// # Errors
+/// No API server is configured, or its configuration cannot be read.
+pub async fn client(_metrics: &Arc<Metrics>) -> Result<Client, kube::Error> {
+    let config = kube::Config::infer().await.map_err(kube::Error::InferConfig)?;
+    Client::try_from(config)
+}

@@ -1,0 +1,95 @@
+//! The operator's process: configuration, telemetry, leadership, and the wiring of everything else.
+
+pub mod config;
+mod http;
+mod lead;
+pub mod metrics;
+mod shutdown;
+mod telemetry;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use k8s_controller::LeaderElection;
+use kube::Client;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use config::Config;
+use metrics::Metrics;
+
+use crate::guard::{self, GuardConfig};
+
+/// How often the policies are proven in force.
+const PROOF_INTERVAL: Duration = Duration::from_secs(60);
+/// How soon they are tried again while they are not.
+const PROOF_RETRY: Duration = Duration::from_secs(2);
+/// How long a shutdown may take: below the Pod's own grace period.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(20);
+
+/// Runs the operator until it is told to stop, or loses its lease.
+///
+/// # Errors
+/// The configuration cannot be read, the API server cannot be found, or the lease was lost.
+pub async fn run(config: &Path) -> anyhow::Result<()> {
+    let config = Config::read(config)?;
+    telemetry::start(&config.log)?;
+    let metrics = Arc::new(Metrics::new());
+    let client = metrics::client(&metrics).await.context("find the API server")?;
+    let namespace = config.namespace(client.default_namespace());
+    let identity = config.identity();
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace, identity, "starting");
+
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    tokio::spawn(async move {
+        shutdown::signal().await;
+        tracing::info!("told to stop");
+        stopped.cancel();
+    });
+    let (guarded_tx, guarded) = watch::channel(false);
+    let guard_config = GuardConfig { pod_name: config.pod_name(), ..GuardConfig::new(&namespace) };
+    tokio::spawn(prove_for_ever(client.clone(), guard_config, guarded_tx));
+    let http = tokio::spawn(http::serve(config.http.clone(), guarded.clone(), metrics.clone()));
+
+    let election = LeaderElection::new(client.clone(), &namespace, "daypass-operator", &identity)
+        .with_lease_duration(config.lease.duration())
+        .with_renew_deadline(config.lease.renew_deadline())
+        .with_retry_period(config.lease.retry_period());
+    let lead = lead::lead(client, config, namespace, guarded, metrics.clone(), stop.clone());
+    let held = election.with_lease(lead);
+    let result = tokio::select! {
+        outcome = held => match outcome {
+            Some(result) => result,
+            None => Err(anyhow::anyhow!("the lease was lost: ending, so that no work outlives it")),
+        },
+        result = http => result.context("the HTTP server ended")?,
+        () = async { stop.cancelled().await; tokio::time::sleep(SHUTDOWN_GRACE).await } => {
+            Err(anyhow::anyhow!("work did not end within {} s", SHUTDOWN_GRACE.as_secs()))
+        }
+    };
+    tracing::info!("ended");
+    result
+}
+
+/// Proves the policies now and every minute; while they are not in force, every two seconds.
+async fn prove_for_ever(client: Client, config: GuardConfig, guarded: watch::Sender<bool>) {
+    let mut told = Vec::new();
+    loop {
+        let report = guard::prove(&client, &config).await;
+        let in_force = report.in_force();
+        if !in_force && report.missing != told {
+            for finding in &report.missing {
+                tracing::error!(%finding, "an admission policy is not proven in force: nothing is created");
+            }
+        }
+        if in_force && !*guarded.borrow() {
+            tracing::info!("the admission policies are in force");
+        }
+        told = report.missing;
+        guarded.send_if_modified(|old| std::mem::replace(old, in_force) != in_force);
+        tokio::time::sleep(if in_force { PROOF_INTERVAL } else { PROOF_RETRY }).await;
+    }
+}

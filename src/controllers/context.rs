@@ -1,0 +1,107 @@
+//! What reconciles work with: clients, caches, time. Everything that tests want to own comes in through here.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use kube::Client;
+use kube::runtime::events::{Event, EventType, Recorder};
+use kube::runtime::reflector::Store;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
+
+use super::Memory;
+use crate::api::{Reason, Sandbox, TeamSecret, TeamSecretStore};
+use crate::app::config::EventLevel;
+use crate::app::metrics::Metrics;
+use crate::resolve::Resolver;
+use crate::run::PodDefaults;
+
+/// The time.
+pub trait Clock: Send + Sync {
+    /// The present moment.
+    fn now(&self) -> Timestamp;
+}
+
+/// The machine's clock.
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+}
+
+/// How many reconciles may talk to the API server at once. Removals never wait behind creations.
+pub struct Lanes {
+    creations: Semaphore,
+    removals: Semaphore,
+}
+
+impl Lanes {
+    /// Lanes of that many places each.
+    pub fn new(creations: usize, removals: usize) -> Self {
+        Self { creations: Semaphore::new(creations), removals: Semaphore::new(removals) }
+    }
+
+    /// A place for a call that makes something.
+    pub async fn creation(&self) -> Option<SemaphorePermit<'_>> {
+        self.creations.acquire().await.ok()
+    }
+
+    /// A place for a call that removes something.
+    pub async fn removal(&self) -> Option<SemaphorePermit<'_>> {
+        self.removals.acquire().await.ok()
+    }
+}
+
+/// What reconciles work with.
+pub struct Context {
+    /// The operator's client.
+    pub client: Client,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What this process knows of each run.
+    pub memory: Memory,
+    /// Watched Sandboxes.
+    pub sandboxes: Store<Sandbox>,
+    /// Watched Pods of runs, cut to what a plan reads.
+    pub pods: Store<Pod>,
+    /// Watched stores.
+    pub stores: Store<TeamSecretStore>,
+    /// Watched team secrets, without ciphertext.
+    pub team_secrets: Store<TeamSecret>,
+    /// From references to values.
+    pub resolver: Resolver,
+    /// Whether the admission policies are proven in force.
+    pub guarded: watch::Receiver<bool>,
+    /// What the cluster admin sets for every Pod.
+    pub defaults: PodDefaults,
+    /// Which events are written.
+    pub events: EventLevel,
+    /// Writes events.
+    pub recorder: Recorder,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Bounds.
+    pub lanes: Lanes,
+}
+
+impl Context {
+    /// Writes an event about an object, where the configuration asks for its kind. Failing to is no failure of the run.
+    pub async fn event(&self, about: &ObjectReference, trouble: bool, reason: Reason, note: &str) {
+        if !trouble && self.events != EventLevel::All {
+            return;
+        }
+        let event = Event {
+            type_: if trouble { EventType::Warning } else { EventType::Normal },
+            reason: reason.as_str().into(),
+            note: Some(note.chars().take(1000).collect()),
+            action: "Reconcile".into(),
+            secondary: None,
+        };
+        let publishing = self.recorder.publish(&event, about);
+        if !matches!(tokio::time::timeout(crate::kube_ext::CALL_DEADLINE, publishing).await, Ok(Ok(()))) {
+            tracing::debug!(reason = reason.as_str(), "an event could not be written");
+        }
+    }
+}

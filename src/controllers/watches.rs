@@ -1,0 +1,170 @@
+//! The watches: what they keep in memory, and whom they wake.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodSpec};
+use kube::api::Api;
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::{Client, Resource, ResourceExt};
+use tokio::sync::mpsc;
+
+use crate::api::{Sandbox, SealedVersion, TeamSecret, TeamSecretStore};
+use crate::run::RUN_LABEL;
+
+/// A watch's events, as a trigger for a controller.
+pub type Trigger<K> = std::pin::Pin<Box<dyn Stream<Item = Result<K, watcher::Error>> + Send>>;
+
+/// All watches of the operator.
+pub struct Watches {
+    /// Watched Sandboxes, and their changes of specification or deletion.
+    pub sandboxes: (Store<Sandbox>, Trigger<Sandbox>),
+    /// Sandboxes that were deleted.
+    pub deleted: mpsc::UnboundedReceiver<Sandbox>,
+    /// Pods of runs, and their changes.
+    pub pods: (Store<Pod>, Trigger<Pod>),
+    /// Stores, and their changes.
+    pub stores: (Store<TeamSecretStore>, Trigger<TeamSecretStore>),
+    /// Team secrets without ciphertext, and their changes.
+    pub team_secrets: (Store<TeamSecret>, Trigger<TeamSecret>),
+}
+
+/// What selects the Pods of runs.
+pub fn run_labels() -> watch::Config {
+    watch::Config::default().labels(RUN_LABEL)
+}
+
+impl Watches {
+    /// Sets the watches up; they run as they are polled.
+    pub fn new(client: &Client) -> Self {
+        let (deleted_tx, deleted) = mpsc::unbounded_channel();
+        let (sandboxes, writer) = reflector::store();
+        let sandbox_events = watch::watcher(Api::<Sandbox>::all(client.clone()), watch::Config::default())
+            .default_backoff()
+            .modify(|sandbox| sandbox.metadata.managed_fields = None)
+            .reflect(writer)
+            .inspect(move |event| {
+                if let Ok(Event::Delete(sandbox)) = event {
+                    // The receiver lives as long as the process works.
+                    let _ = deleted_tx.send(sandbox.clone());
+                }
+            })
+            .applied_objects()
+            // This process knows its own status writes; what it must hear of is the specification and the deletion.
+            .predicate_filter(shape, kube::runtime::utils::PredicateConfig::default());
+        let (pods, writer) = reflector::store();
+        let pod_events = watch::watcher(Api::<Pod>::all(client.clone()), run_labels())
+            .default_backoff()
+            .modify(cut_pod)
+            .reflect(writer)
+            .touched_objects();
+        let (stores, writer) = reflector::store();
+        let store_events = watch::watcher(Api::<TeamSecretStore>::all(client.clone()), watch::Config::default())
+            .default_backoff()
+            .modify(|store| store.metadata.managed_fields = None)
+            .reflect(writer)
+            .touched_objects();
+        let (team_secrets, writer) = reflector::store();
+        let team_secret_events = watch::watcher(Api::<TeamSecret>::all(client.clone()), watch::Config::default())
+            .default_backoff()
+            .modify(cut_team_secret)
+            .reflect(writer)
+            .touched_objects();
+        Self {
+            sandboxes: (sandboxes, sandbox_events.boxed()),
+            deleted,
+            pods: (pods, pod_events.boxed()),
+            stores: (stores, store_events.boxed()),
+            team_secrets: (team_secrets, team_secret_events.boxed()),
+        }
+    }
+}
+
+fn shape(sandbox: &Sandbox) -> Option<u64> {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    (sandbox.metadata.generation, sandbox.metadata.deletion_timestamp.is_some()).hash(&mut hasher);
+    Some(hasher.finish())
+}
+
+/// A typed Pod is tens of kB; a plan reads a small part of it.
+fn cut_pod(pod: &mut Pod) {
+    let metadata = &mut pod.metadata;
+    metadata.managed_fields = None;
+    metadata.labels = None;
+    if let Some(annotations) = &mut metadata.annotations {
+        annotations.retain(|key, _| key == crate::run::SECRETS || key == crate::run::INJECTED_AT);
+    }
+    pod.spec = Some(PodSpec::default());
+    if let Some(status) = &mut pod.status {
+        let keep = |containers: Option<Vec<ContainerStatus>>| {
+            containers.map(|containers| {
+                containers
+                    .into_iter()
+                    .map(|container| ContainerStatus {
+                        name: container.name,
+                        state: container.state,
+                        ..ContainerStatus::default()
+                    })
+                    .collect()
+            })
+        };
+        *status = k8s_openapi::api::core::v1::PodStatus {
+            phase: status.phase.take(),
+            reason: status.reason.take(),
+            conditions: status.conditions.take(),
+            container_statuses: keep(status.container_statuses.take()),
+            ..k8s_openapi::api::core::v1::PodStatus::default()
+        };
+    }
+}
+
+fn cut_team_secret(secret: &mut TeamSecret) {
+    secret.metadata.managed_fields = None;
+    secret.metadata.annotations = None;
+    for version in &mut secret.spec.versions {
+        *version = SealedVersion {
+            version: version.version,
+            key_id: std::mem::take(&mut version.key_id),
+            by: version.by.take(),
+            ..SealedVersion::default()
+        };
+    }
+}
+
+/// The Sandboxes that name any secret of a store.
+pub fn users_of_store(sandboxes: &Store<Sandbox>, team: &str, store: &str) -> Vec<ObjectRef<Sandbox>> {
+    users(sandboxes, |namespace, reference| reference.team(namespace) == team && reference.store() == store)
+}
+
+/// The Sandboxes that name a sealed secret.
+pub fn users_of_secret(sandboxes: &Store<Sandbox>, team: &str, name: &str) -> Vec<ObjectRef<Sandbox>> {
+    users(sandboxes, |namespace, reference| reference.team(namespace) == team && reference.name == name)
+}
+
+fn users(
+    sandboxes: &Store<Sandbox>,
+    matches: impl Fn(&str, &crate::api::SecretReference) -> bool,
+) -> Vec<ObjectRef<Sandbox>> {
+    sandboxes
+        .state()
+        .iter()
+        .filter(|sandbox| !sandbox.status.as_ref().is_some_and(|status| status.phase.is_terminal()))
+        .filter(|sandbox| {
+            let namespace = sandbox.metadata.namespace.as_deref().unwrap_or_default();
+            sandbox.spec.secrets.iter().any(|reference| matches(namespace, reference))
+        })
+        .map(|sandbox| ObjectRef::from_obj(&**sandbox))
+        .collect()
+}
+
+/// The UIDs of all objects in a cache.
+pub fn uids<K>(store: &Store<K>) -> HashSet<String>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    store.state().iter().filter_map(|object: &Arc<K>| object.uid()).collect()
+}

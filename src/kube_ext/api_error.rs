@@ -1,0 +1,77 @@
+//! What an error answer of the API server means.
+
+use kube::core::Status;
+
+/// An error answer: its code and the server's own words.
+#[derive(Clone, Debug)]
+pub struct ApiAnswer {
+    /// The HTTP status.
+    pub code: u16,
+    /// The machine-readable reason.
+    pub reason: String,
+    /// The server's words. They name fields and policies; a request's body is never repeated in them but for Pods.
+    pub message: String,
+}
+
+impl From<Status> for ApiAnswer {
+    fn from(status: Status) -> Self {
+        Self { code: status.code, reason: status.reason, message: status.message }
+    }
+}
+
+/// What is to be done about an error answer to a create.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Something stands under the name already.
+    Exists,
+    /// A quota has no room.
+    Quota,
+    /// The namespace is going away, or gone.
+    NamespaceGone,
+    /// Trying again does not help.
+    Refused,
+    /// Trying again may help.
+    Transient,
+}
+
+/// Sorts an error answer to a create.
+pub fn classify(answer: &ApiAnswer) -> Class {
+    match (answer.code, answer.reason.as_str()) {
+        (409, "AlreadyExists") => Class::Exists,
+        (403, _) if answer.message.contains("exceeded quota") => Class::Quota,
+        (403, _) if answer.message.contains("because it is being terminated") => Class::NamespaceGone,
+        (404, _) => Class::NamespaceGone,
+        (400 | 403 | 422, _) => Class::Refused,
+        _ => Class::Transient,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_told_apart() {
+        let answer = |code, reason: &str, message: &str| ApiAnswer {
+            code,
+            reason: reason.into(),
+            message: message.into(),
+        };
+        for (given, class) in [
+            (answer(409, "AlreadyExists", "pods \"x\" already exists"), Class::Exists),
+            (answer(409, "Conflict", "the object has been modified"), Class::Transient),
+            (answer(403, "Forbidden", "pods \"x\" is forbidden: exceeded quota: q, requested: pods=1"), Class::Quota),
+            (
+                answer(403, "Forbidden", "unable to create new content in namespace a because it is being terminated"),
+                Class::NamespaceGone,
+            ),
+            (answer(404, "NotFound", "namespaces \"a\" not found"), Class::NamespaceGone),
+            (answer(403, "Forbidden", "violates PodSecurity \"restricted:latest\""), Class::Refused),
+            (answer(422, "Invalid", "spec.containers[0].image: Required value"), Class::Refused),
+            (answer(500, "InternalError", "etcd"), Class::Transient),
+            (answer(429, "TooManyRequests", "slow down"), Class::Transient),
+        ] {
+            assert_eq!(classify(&given), class, "{given:?}");
+        }
+    }
+}

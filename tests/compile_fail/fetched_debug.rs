@@ -1,0 +1,7 @@
+use daypass::stores::Fetched;
+
+fn show(fetched: Fetched) {
+    println!("{fetched:?}");
+}
+
+fn main() {}

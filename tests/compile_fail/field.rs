@@ -1,0 +1,6 @@
+use daypass::secret::SecretValue;
+
+fn main() {
+    let value = SecretValue::new(vec![1]);
+    let _bytes = value.0;
+}

@@ -1,0 +1,5 @@
+use daypass::stores::sealed::key::PrivateKey;
+
+fn main() {
+    println!("{:?}", PrivateKey::generate());
+}
