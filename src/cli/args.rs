@@ -216,7 +216,7 @@ pub struct RevokeArgs {
 /// What can be done with a team's stores.
 #[derive(Debug, Subcommand)]
 pub enum StoreCommand {
-    /// Set the team up: the store `default` (sealed), and `use` for the team's own ServiceAccounts
+    /// Set the team up: the store `default` (sealed), and `use` for the team's own service accounts
     Init {
         /// Grant nothing: `daypass secret grant` does it one by one
         #[arg(long)]

@@ -93,15 +93,12 @@ impl Reader<'_> {
             return Err("expected NAME=value, the name of letters, digits and `_`".into());
         }
         let start = head.len() - value.trim_start().len();
-        let value = match value.trim_start().as_bytes().first() {
-            Some(&quote @ (b'\'' | b'"')) => {
-                self.rest = &self.rest[start + 1..];
-                self.quoted(&name, char::from(quote))
-            }
-            _ => {
-                self.skip_line();
-                unquoted(&name, value)
-            }
+        let value = if let Some(&quote @ (b'\'' | b'"')) = value.trim_start().as_bytes().first() {
+            self.rest = &self.rest[start + 1..];
+            self.quoted(&name, char::from(quote))
+        } else {
+            self.skip_line();
+            unquoted(&name, value)
         };
         value.map(|value| (name, value))
     }

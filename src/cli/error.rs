@@ -101,7 +101,7 @@ pub enum Needs<'a> {
     Member(&'a str),
     /// What a team's admin has in the namespace.
     TeamAdmin(&'a str),
-    /// Rights on Roles and RoleBindings in the namespace, and `use` to hand on.
+    /// Rights on Roles and their bindings in the namespace, and `use` to hand on.
     Grants(&'a str),
     /// What a cluster admin has.
     ClusterAdmin,
@@ -163,7 +163,6 @@ fn status_error(doing: &str, needs: Needs<'_>, status: &Status) -> CliError {
         }
         404 => CliError::not_found(text),
         409 => CliError::conflict(text),
-        400 | 413 | 422 => CliError::failure(text),
         429 | 500..=599 => CliError::new(Exit::Unreachable, text).hint("try again in a moment"),
         _ => CliError::failure(text),
     }

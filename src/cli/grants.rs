@@ -201,7 +201,7 @@ pub fn is_ours(metadata: &ObjectMeta) -> bool {
     metadata.labels.as_ref().is_some_and(|labels| labels.get(MANAGED_BY.0).is_some_and(|value| value == MANAGED_BY.1))
 }
 
-/// The namespaces whose ServiceAccounts the bindings let use the secret (or any secret, with none given).
+/// The namespaces whose service accounts the bindings let use the secret (or any secret, with none given).
 pub fn granted_namespaces(bindings: &[RoleBinding], access: Option<&str>) -> Vec<String> {
     let mut namespaces: Vec<String> = bindings
         .iter()

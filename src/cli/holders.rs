@@ -104,7 +104,7 @@ pub fn holders(sandboxes: &[Sandbox], pods: &[Pod], filter: &Filter) -> Vec<Hold
     }
     // Pods of runs that are not there: deleted, and the Pod still ends; or made after the Sandboxes were listed.
     for pod in by_owner.into_values().flatten().chain(ownerless) {
-        of_pod(pod, pod_run(pod), &BTreeMap::new(), None, filter, &mut found);
+        of_pod(pod, &pod_run(pod), &BTreeMap::new(), None, filter, &mut found);
     }
     found.sort_by(|a, b| {
         (&a.namespace, &a.run, &a.team, &a.secret, &a.variable).cmp(&(
@@ -153,7 +153,7 @@ fn of_sandbox(sandbox: &Sandbox, pods: &[&Pod], filter: &Filter, found: &mut Vec
 
     let (told, silent): (Vec<&Pod>, Vec<&Pod>) = pods.iter().partition(|pod| given(pod).is_some());
     for pod in &told {
-        of_pod(pod, run.clone(), &pins, removed.then_some(Copy::Gone), filter, found);
+        of_pod(pod, &run, &pins, removed.then_some(Copy::Gone), filter, found);
     }
     if !told.is_empty() && silent.is_empty() {
         return;
@@ -211,7 +211,7 @@ fn given(pod: &Pod) -> Option<Vec<Versions>> {
 
 fn of_pod(
     pod: &Pod,
-    run: String,
+    run: &str,
     pins: &BTreeMap<&str, &str>,
     copy: Option<Copy>,
     filter: &Filter,
@@ -229,7 +229,7 @@ fn of_pod(
             Holder {
                 namespace: pod.metadata.namespace.clone().unwrap_or_default(),
                 kind: "Sandbox",
-                run: run.clone(),
+                run: run.to_owned(),
                 pinned: pins.get(secret.env_var.as_str()).map(|&pin| pin.to_owned()),
                 team: secret.team,
                 secret: secret.name,
@@ -336,6 +336,7 @@ fn list(names: &[String]) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::needless_pass_by_value, reason = "JSON is written where it is used")]
 mod tests {
     use serde_json::{Value, json};
 

@@ -102,19 +102,15 @@ async fn one_by_one(cluster: &Cluster, filter: &Filter) -> Result<Report> {
     let client = &cluster.client;
     let all = list(&Api::<Namespace>::all(client.clone()), ListParams::default(), "list namespaces").await?;
     let complete = all.is_some();
-    let names: BTreeSet<String> = match all {
-        Some(all) => all.into_iter().filter_map(|namespace| namespace.metadata.name).collect(),
+    let names: BTreeSet<String> = if let Some(all) = all {
+        all.into_iter().filter_map(|namespace| namespace.metadata.name).collect()
+    } else {
         // The best guess: the team itself, and the namespaces that it has granted something to.
-        None => {
-            let bindings = Api::<RoleBinding>::namespaced(client.clone(), &cluster.namespace);
-            let ours = ListParams::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1));
-            let bindings = list(&bindings, ours, "list RoleBindings").await?.unwrap_or_default();
-            let access =
-                filter.name.as_deref().map(|name| access_name(filter.store.as_deref().unwrap_or_default(), name));
-            let mut names: BTreeSet<String> = granted_namespaces(&bindings, access.as_deref()).into_iter().collect();
-            names.insert(cluster.namespace.clone());
-            names
-        }
+        let bindings = Api::<RoleBinding>::namespaced(client.clone(), &cluster.namespace);
+        let ours = ListParams::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1));
+        let bindings = list(&bindings, ours, "list RoleBindings").await?.unwrap_or_default();
+        let access = filter.name.as_deref().map(|name| access_name(filter.store.as_deref().unwrap_or_default(), name));
+        granted_namespaces(&bindings, access.as_deref()).into_iter().chain([cluster.namespace.clone()]).collect()
     };
     let looked: Vec<_> = stream::iter(names)
         .map(|name| async move {

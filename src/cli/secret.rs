@@ -352,11 +352,13 @@ pub async fn delete(session: &mut Session, args: &DeleteArgs) -> Result<()> {
             return Err(api_error(&format!("delete {name} of team {team}"), Needs::TeamAdmin(&team), &error));
         }
     }
-    let mut sentence =
-        format!("Deleted {name} of team {team}. Grants of it stay: `daypass secret ungrant` takes them back.");
-    if !report.items.is_empty() {
-        sentence += &format!("\nRuns that have it keep it: `daypass secret revoke {name} -n {team}` ends them.");
-    }
+    let runs = if report.items.is_empty() {
+        String::new()
+    } else {
+        format!("\nRuns that have it keep it: `daypass secret revoke {name} -n {team}` ends them.")
+    };
+    let sentence =
+        format!("Deleted {name} of team {team}. Grants of it stay: `daypass secret ungrant` takes them back.{runs}");
     session.out.done(&json!({"team": team, "secret": name, "deleted": true}), &sentence)
 }
 

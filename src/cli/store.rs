@@ -71,8 +71,8 @@ pub fn sealed_default(namespace: &str) -> TeamSecretStore {
     }
 }
 
-/// Sets the team up, as far as it is not. Says what it does; returns whether the store is new and whether its own
-/// ServiceAccounts were granted something.
+/// Sets the team up, as far as it is not. Says what it does; returns whether the store is new and whether something was
+/// granted to the team's own service accounts.
 pub async fn init(session: &mut Session, cluster: &Cluster, strict: bool) -> Result<(bool, bool)> {
     let team = &cluster.namespace;
     let doing = format!("make the store {DEFAULT_STORE} of team {team}");
