@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::api::PostParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -73,38 +72,20 @@ async fn config(global: &Global) -> Result<Config> {
     }
 }
 
-/// The client sends no impersonation headers by itself. A kubeconfig's `as` is obeyed too: to leave it out would act
-/// with more rights than its owner has chosen.
+/// `--as` stands for all of what a kubeconfig says about acting as somebody, as in kubectl: its groups too.
 fn impersonate(config: &mut Config, global: &Global) -> Result<()> {
-    let info = config.auth_info.clone();
-    let (user, groups) = match &global.as_user {
-        Some(user) => (Some(user.clone()), global.as_group.clone()),
-        None => (info.impersonate, [info.impersonate_groups.unwrap_or_default(), global.as_group.clone()].concat()),
-    };
-    let Some(user) = user else {
-        return if groups.is_empty() { Ok(()) } else { Err(CliError::usage("--as-group needs --as")) };
-    };
-    let mut header = |name: HeaderName, value: &str| -> Result<()> {
-        let value = HeaderValue::from_str(value)
-            .map_err(|_| CliError::usage("a name given to --as or --as-group holds characters that cannot be sent"))?;
-        config.headers.push((name, value));
-        Ok(())
-    };
-    header(HeaderName::from_static("impersonate-user"), &user)?;
-    for group in groups {
-        header(HeaderName::from_static("impersonate-group"), &group)?;
+    let identity = &mut config.auth_info;
+    if let Some(user) = &global.as_user {
+        identity.impersonate = Some(user.clone());
+        identity.impersonate_groups = None;
+        identity.impersonate_uid = None;
+        identity.impersonate_user_extra = None;
     }
-    if global.as_user.is_none() {
-        if let Some(uid) = info.impersonate_uid {
-            header(HeaderName::from_static("impersonate-uid"), &uid)?;
+    if !global.as_group.is_empty() {
+        if identity.impersonate.is_none() {
+            return Err(CliError::usage("--as-group needs --as"));
         }
-        for (key, values) in info.impersonate_user_extra.unwrap_or_default() {
-            let name = HeaderName::try_from(format!("impersonate-extra-{key}"))
-                .map_err(|_| CliError::usage("the kubeconfig's as-user-extra has a key that cannot be sent"))?;
-            for value in values {
-                header(name.clone(), &value)?;
-            }
-        }
+        identity.impersonate_groups = Some(global.as_group.clone());
     }
     Ok(())
 }
@@ -125,28 +106,20 @@ mod tests {
         }
     }
 
-    fn headers(config: &Config) -> Vec<(&str, &str)> {
-        config.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect()
-    }
-
     #[test]
-    fn acting_as_somebody_is_said_in_headers() {
-        let mut config = Config::new("http://127.0.0.1:1".parse().unwrap());
-        impersonate(&mut config, &global(Some("amy"), &["a", "b"])).unwrap();
-        let expected = [("impersonate-user", "amy"), ("impersonate-group", "a"), ("impersonate-group", "b")];
-        assert_eq!(headers(&config), expected);
-    }
-
-    #[test]
-    fn the_kubeconfigs_own_choice_is_obeyed_and_the_flag_is_stronger() {
+    fn the_flags_stand_for_what_the_kubeconfig_says() {
         let mut config = Config::new("http://127.0.0.1:1".parse().unwrap());
         config.auth_info.impersonate = Some("low".into());
         config.auth_info.impersonate_groups = Some(vec!["g".into()]);
-        let mut other = config.clone();
-        impersonate(&mut config, &global(None, &[])).unwrap();
-        assert_eq!(headers(&config), [("impersonate-user", "low"), ("impersonate-group", "g")]);
-        impersonate(&mut other, &global(Some("amy"), &[])).unwrap();
-        assert_eq!(headers(&other), [("impersonate-user", "amy")]);
+        let acts_as = |user: Option<&str>, groups: &[&str]| {
+            let mut config = config.clone();
+            impersonate(&mut config, &global(user, groups)).unwrap();
+            (config.auth_info.impersonate.unwrap(), config.auth_info.impersonate_groups.unwrap_or_default().join(","))
+        };
+        assert_eq!(acts_as(None, &[]), ("low".into(), "g".into()));
+        assert_eq!(acts_as(None, &["h"]), ("low".into(), "h".into()));
+        assert_eq!(acts_as(Some("amy"), &[]), ("amy".into(), String::new()));
+        assert_eq!(acts_as(Some("amy"), &["a", "b"]), ("amy".into(), "a,b".into()));
     }
 
     #[test]

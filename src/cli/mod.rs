@@ -63,8 +63,6 @@ fn command(program: Option<&OsString>) -> clap::Command {
 /// # Errors
 /// With what went wrong, what to do about it, and the exit code.
 pub async fn run(cli: Cli) -> Result<(), CliError> {
-    // Fails only where one is installed already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let mut session = Session { out: Output::standard(cli.global.output), ask: Box::new(Terminal), global: cli.global };
     let session = &mut session;
     match &cli.command {
