@@ -20,6 +20,8 @@ pub struct Remembered {
     pub written: Option<(String, String)>,
     /// The Pod was seen by the watch: from now on its absence there counts.
     pub pod_watched: bool,
+    /// The Pod's creation was sent, and its answer lost: it may be there.
+    pub pod_uncertain: bool,
     /// Something that is not ours stands under the Pod's name.
     pub pod_foreign: bool,
     /// The conditions that this process last wrote.

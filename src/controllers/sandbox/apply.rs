@@ -71,6 +71,8 @@ impl Applier<'_> {
             .filter_map(|(reference, value)| Some((reference.variable(), value.as_ref()?)))
             .collect();
         let run = self.run;
+        // Until an answer is in, the Secret may be there: an answer that is lost must not be forgotten.
+        let before = std::mem::replace(&mut known.facts.secret, SecretFact::Unknown);
         match create_run_secret(&self.ctx.client, &run.namespace, &run_secret(run), &values).await? {
             Ok(uid) => {
                 let now = self.ctx.clock.now();
@@ -84,8 +86,8 @@ impl Applier<'_> {
             }
             Err(answer) if classify(&answer) == Class::Exists => self.make_room(known).await,
             Err(answer) => {
-                // Nothing was made: no copy is held while the run waits, or after it ends.
-                known.facts.secret = SecretFact::NotMade;
+                // Admission answers before storage does: what was there before the call may still be.
+                known.facts.secret = before;
                 self.refused("create the run Secret", &answer, known)
             }
         }
@@ -119,10 +121,12 @@ impl Applier<'_> {
         let pod = run_pod(self.run, &input);
         let pods = Api::<Pod>::namespaced(self.ctx.client.clone(), &self.run.namespace);
         let parameters = PostParams { dry_run, ..PostParams::default() };
+        known.pod_uncertain |= !dry_run;
         match call("create the run's Pod", pods.create(&parameters, &pod)).await? {
             Ok(_) if dry_run => known.facts.refusal = None,
             Ok(pod) => {
                 known.facts.refusal = None;
+                known.pod_uncertain = false;
                 known.facts.pod = Some(PodView::of(&pod));
                 self.ctx.metrics.time_to_pod(self.ctx.clock.now().duration_since(self.run.created));
                 self.ctx
@@ -134,7 +138,10 @@ impl Applier<'_> {
                 observe::live_pod(self.run, self.ctx, known).await?;
                 return Ok(Went::Differently);
             }
-            Err(answer) => return self.refused("create the run's Pod", &answer, known),
+            Err(answer) => {
+                known.pod_uncertain = false;
+                return self.refused("create the run's Pod", &answer, known);
+            }
         }
         Ok(Went::AsPlanned)
     }
