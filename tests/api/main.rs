@@ -3,6 +3,7 @@
 mod ask;
 mod chart;
 mod guard;
+mod keys;
 mod lifecycle;
 mod policies;
 mod support;

@@ -98,6 +98,8 @@ impl KeyKeeper {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            // A key is made on a fresh answer only: TeamSecrets may have come since.
+            self.team_secrets = self.team_secrets.filter(|any| *any);
             // Steps that follow at once from another: ask, create, publish, look again.
             for _ in 0..4 {
                 if !self.step().await {
