@@ -9,6 +9,8 @@ mod plan;
 mod pod;
 mod pod_view;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use network::network_policy;
 pub use observed::{Facts, Observed, PodSeen, Problem, Refusal, Resolution, Run, SecretFact};

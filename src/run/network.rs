@@ -1,7 +1,8 @@
 //! The NetworkPolicy of a run.
 
 use k8s_openapi::api::networking::v1::{
-    IPBlock, NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
+    IPBlock, NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
+    NetworkPolicySpec,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -19,6 +20,11 @@ pub fn network_policy(run: &Run, network: &Network) -> NetworkPolicy {
     if network.deny_egress {
         types.push("Egress".to_owned());
     }
+    // Without types the API server means `Ingress`, and would shut out everybody where nothing was to be denied.
+    let open = types.is_empty();
+    if open {
+        types.push("Ingress".to_owned());
+    }
     NetworkPolicy {
         metadata: ObjectMeta {
             name: Some(run.name.clone()),
@@ -33,7 +39,7 @@ pub fn network_policy(run: &Run, network: &Network) -> NetworkPolicy {
             }),
             policy_types: Some(types),
             egress: (!network.egress.is_empty()).then(|| network.egress.iter().map(egress_rule).collect()),
-            ingress: None,
+            ingress: open.then(|| vec![NetworkPolicyIngressRule::default()]),
         }),
     }
 }

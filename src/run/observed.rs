@@ -34,7 +34,7 @@ pub struct Run {
     pub delivery: Delivery,
     /// When the run Secret is removed.
     pub removal: SecretRemoval,
-    /// Whether a NetworkPolicy goes with the run.
+    /// Whether a NetworkPolicy goes with the run: it denies something.
     pub network: bool,
     /// How long the run may last, from the making of its Pod.
     pub lifetime: SignedDuration,
@@ -53,9 +53,9 @@ pub struct Run {
 pub struct Observed<'a> {
     /// What was asked for.
     pub run: &'a Run,
-    /// What the object's status says became of it.
+    /// What the object's status says became of it: the answer to this process' last patch, or what is newer.
     pub recorded: &'a State,
-    /// The Pod under the run's name.
+    /// The Pod under the run's name: as a watch shows it, or until it does, as the API server has acknowledged it.
     pub pod: PodSeen,
     /// What this process knows that no object shows (yet).
     pub facts: &'a Facts,
@@ -109,7 +109,8 @@ pub struct Problem {
 pub struct Facts {
     /// The run Secret.
     pub secret: SecretFact,
-    /// The Pod that the API server acknowledged, until a watch shows it.
+    /// What was last seen of the Pod, in an answer or by a watch. Beside [`PodSeen::Absent`] it says that the Pod is
+    /// gone; while a watch has not shown it yet, [`Observed::pod`] holds it too.
     pub pod: Option<PodView>,
     /// The versions that the run Secret was made from.
     pub versions: Option<Vec<Option<String>>>,
@@ -121,7 +122,7 @@ pub struct Facts {
     pub network_made: bool,
     /// Nobody else can have made anything for this run: it appeared while this process led.
     pub fresh: bool,
-    /// The Pod was deleted by this process, for this reason.
+    /// The Pod was deleted by this process, for this reason: set by the API server's answer, never before it.
     pub ended_for: Option<Reason>,
 }
 
@@ -137,7 +138,7 @@ pub enum SecretFact {
     Made(Timestamp),
     /// It is proven gone, since that time at the latest.
     Gone(Timestamp),
-    /// Something foreign stands under its name.
+    /// Something foreign stands under its name: the policies, not RBAC, refused its deletion.
     Foreign,
 }
 

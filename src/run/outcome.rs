@@ -43,13 +43,21 @@ impl Outcome {
         }
     }
 
+    /// The end of a Pod that its node, or the cluster, had to give up.
+    pub(super) fn evicted() -> Self {
+        Self::failed(Reason::Evicted, "The Pod was evicted, preempted or drained")
+    }
+
+    /// The end of a Pod that somebody else has deleted.
+    pub(super) fn deleted() -> Self {
+        Self::terminated(Reason::PodDeleted, "Somebody deleted the run's Pod; set spec.stop to stop a run")
+    }
+
     /// The end of a Pod that vanished. `last` is what was last seen of it.
     pub(super) fn vanished(last: Option<&PodView>) -> Self {
         match last {
-            Some(pod) if pod.disrupted => Self::failed(Reason::Evicted, "The Pod was evicted, preempted or drained"),
-            Some(pod) if pod.deleting.is_some() => {
-                Self::terminated(Reason::PodDeleted, "Somebody deleted the run's Pod; set spec.stop to stop a run")
-            }
+            Some(pod) if pod.disrupted => Self::evicted(),
+            Some(pod) if pod.deleting.is_some() => Self::deleted(),
             _ => Self::failed(Reason::PodLost, "The run's Pod is gone, and nobody saw it end"),
         }
     }
@@ -60,10 +68,10 @@ impl Outcome {
             return Self::ordered(Reason::DeadlineExceeded, run, "");
         }
         if pod.disrupted || matches!(pod.reason.as_str(), "Evicted" | "Preempting" | "Terminated") {
-            return Self::failed(Reason::Evicted, "The Pod was evicted, preempted or drained");
+            return Self::evicted();
         }
-        if pod.deleting.is_some() {
-            return Self::vanished(Some(pod));
+        if pod.deleting.is_some() && !pod.ended_by_itself() {
+            return Self::deleted();
         }
         match &pod.main {
             Main::Ended { code, reason, .. } => Self::of_exit(*code, reason, pod),
@@ -94,6 +102,7 @@ impl Outcome {
                 Reason::ContainerCreateFailed,
                 "The program could not be started; check that the image has what spec.command names",
             ),
+            (_, "ContainerStatusUnknown") => Self::failed(Reason::PodLost, "The node lost sight of the container"),
             (code, _) => Self::failed(Reason::NonZeroExit, format!("The program ended with exit code {code}")),
         };
         outcome.exit_code = Some(code);
@@ -153,6 +162,7 @@ pub(super) fn misses_secret(pod: &PodView, run: &Run) -> bool {
             && message.contains("not found"))
 }
 
-fn cut(text: &str, most: usize) -> String {
+/// The first `most` characters.
+pub(super) fn cut(text: &str, most: usize) -> String {
     text.chars().take(most).collect()
 }

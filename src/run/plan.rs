@@ -2,11 +2,16 @@
 //!
 //! Every call starts from nothing: no step remembers another. A crash between two steps is a plan made anew.
 
+mod with_pod;
+mod without_pod;
+
 use jiff::{SignedDuration, Timestamp};
 
-use super::outcome::{Outcome, misses_secret, waits_for};
-use super::{Observed, PodSeen, PodView, Problem, Refusal, Resolution, SecretCopy, SecretFact, State};
-use crate::api::{Phase, Reason, SecretRemoval};
+use super::outcome::{Outcome, cut};
+use super::{Observed, PodSeen, PodView, Refusal, SecretCopy, SecretFact, State};
+use crate::api::Reason;
+use with_pod::{vanished, with_pod};
+use without_pod::without_pod;
 
 /// How long a removal may fail before the status says so instead of waiting for the proof.
 const PROOF_PATIENCE: SignedDuration = SignedDuration::from_secs(2);
@@ -18,6 +23,8 @@ const POLL: SignedDuration = SignedDuration::from_secs(5);
 const NODE_PATIENCE: SignedDuration = SignedDuration::from_secs(300);
 /// What the kubelet gets to end an expired Pod by itself.
 const EXPIRY_SLACK: SignedDuration = SignedDuration::from_secs(5);
+/// The longest message, in characters: the API server takes twice as many, and refuses the whole status past that.
+const LONGEST_MESSAGE: usize = 16_384;
 
 /// One call to the API server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,20 +98,15 @@ pub fn plan(observed: &Observed<'_>, now: Timestamp) -> Plan {
     if observed.recorded.phase.is_terminal() {
         return settled(observed, now);
     }
-    let base = base_state(observed);
+    let base = base_state(observed, now);
     match &observed.pod {
-        PodSeen::Foreign => finish(
-            observed,
-            now,
-            base,
-            Outcome::failed(
-                Reason::NameConflict,
-                format!(
-                    "A Pod {} that is not this run's is in the way; delete it, then start a new run",
-                    observed.run.name
-                ),
-            ),
-        ),
+        PodSeen::Foreign => {
+            let message = format!(
+                "A Pod {} that is not this run's is in the way; delete it, then start a new run",
+                observed.run.name
+            );
+            finish(observed, now, base, Outcome::failed(Reason::NameConflict, message))
+        }
         PodSeen::Ours(pod) => with_pod(observed, now, base, pod),
         PodSeen::Absent => match (&observed.facts.pod, observed.recorded.pod) {
             (Some(last), _) => vanished(observed, now, base, Some(last)),
@@ -114,18 +116,27 @@ pub fn plan(observed: &Observed<'_>, now: Timestamp) -> Plan {
     }
 }
 
-/// The run is over: what is left is the proof of the removal, and the object's own end.
+/// The run is over: what is left is the proof of the removal, a Pod that came too late, and the object's own end.
 fn settled(observed: &Observed<'_>, now: Timestamp) -> Plan {
     let mut state = observed.recorded.clone();
-    if !state.copy.is_settled() && state.copy != SecretCopy::NotMade {
-        return match observed.facts.secret {
-            SecretFact::Gone(at) => {
-                state.copy = SecretCopy::Gone;
-                state.removed = Some(at);
-                Plan::report(state, Some(now))
-            }
-            _ => Plan::act(state, vec![Step::DeleteSecret]),
-        };
+    let unproven = matches!(state.copy, SecretCopy::Present | SecretCopy::RemovalFailing);
+    if let (true, Some(at)) = (unproven, proven_gone(observed, now)) {
+        state.copy = SecretCopy::Gone;
+        state.removed = Some(at);
+        return Plan::report(state, Some(now));
+    }
+    let removal = if unproven { vec![Step::DeleteSecret] } else { Vec::new() };
+    if let PodSeen::Ours(pod) = &observed.pod
+        && !pod.has_ended()
+        && pod.deleting.is_none()
+        && observed.facts.ended_for.is_none()
+    {
+        // Its create had counted as failed, or the cache that was asked did not show it yet.
+        let reason = state.reason;
+        return Plan::act(state, end_pod(observed, removal, pod, reason));
+    }
+    if !removal.is_empty() {
+        return Plan::act(state, removal);
     }
     let due = observed.run.ttl.zip(state.completed).map(|(ttl, completed)| later(completed, ttl));
     match due {
@@ -135,27 +146,20 @@ fn settled(observed: &Observed<'_>, now: Timestamp) -> Plan {
 }
 
 /// What can be told before anything is decided.
-fn base_state(observed: &Observed<'_>) -> State {
+fn base_state(observed: &Observed<'_>, now: Timestamp) -> State {
     let mut state = observed.recorded.clone();
     let facts = observed.facts;
     if observed.run.references.is_empty() {
         state.copy = SecretCopy::NoSecrets;
     }
-    match facts.secret {
-        SecretFact::Made(at) => {
-            state.copy = SecretCopy::Present;
-            state.injected.get_or_insert(at);
-        }
-        SecretFact::Gone(at) if state.injected.is_some() || state.copy != SecretCopy::NoSecrets => {
-            state.copy = SecretCopy::Gone;
-            state.removed.get_or_insert(at);
-        }
-        _ => {}
+    if let SecretFact::Made(at) = facts.secret {
+        state.copy = SecretCopy::Present;
+        state.injected.get_or_insert(at);
     }
     if let Some(versions) = &facts.versions {
         state.versions.clone_from(versions);
     }
-    if let PodSeen::Ours(pod) = &observed.pod {
+    if let Some(pod) = pod_last_seen(observed) {
         state.pod = true;
         if state.injected.is_none() {
             state.injected = pod.injected;
@@ -173,7 +177,34 @@ fn base_state(observed: &Observed<'_>) -> State {
         state.waiting_since = None;
         state.denied.clear();
     }
+    // What never was cannot be gone: a foreign Secret proves nothing of one that was not made.
+    let foreign = facts.secret == SecretFact::Foreign;
+    if let Some(at) = proven_gone(observed, now)
+        && state.copy != SecretCopy::NoSecrets
+        && !(foreign && state.copy == SecretCopy::NotMade)
+    {
+        state.copy = SecretCopy::Gone;
+        state.removed.get_or_insert(at);
+    }
     state
+}
+
+/// Since when, at the latest, the run Secret is known to be gone. Ours is not there while a foreign one bears its name.
+fn proven_gone(observed: &Observed<'_>, now: Timestamp) -> Option<Timestamp> {
+    match observed.facts.secret {
+        SecretFact::Gone(at) => Some(at),
+        SecretFact::Foreign => Some(now),
+        SecretFact::Unknown | SecretFact::NotMade | SecretFact::Made(_) => None,
+    }
+}
+
+/// The Pod, or what was last seen of it.
+fn pod_last_seen<'a>(observed: &'a Observed<'_>) -> Option<&'a PodView> {
+    match &observed.pod {
+        PodSeen::Ours(pod) => Some(pod),
+        PodSeen::Absent => observed.facts.pod.as_ref(),
+        PodSeen::Foreign => None,
+    }
 }
 
 /// The end that somebody has asked for.
@@ -189,269 +220,67 @@ fn ordered_end(observed: &Observed<'_>) -> Option<Reason> {
     }
 }
 
-fn with_pod(observed: &Observed<'_>, now: Timestamp, state: State, pod: &PodView) -> Plan {
-    let run = observed.run;
-    // A Pod that is deleted on order ends for the reason of that order, whatever code the program leaves.
-    let ordered = observed.facts.ended_for.or_else(|| ordered_end(observed)).or_else(|| overdue(observed, now, pod));
-    if pod.has_ended() {
-        let outcome = match ordered {
-            Some(reason) if pod.deleting.is_some() => {
-                Outcome::ordered(reason, run, &ordered_detail(observed, reason, Some(pod)))
-            }
-            _ => Outcome::of(pod, run),
-        };
-        return finish(observed, now, state, outcome);
-    }
-    if let Some(since) = pod.deleting {
-        if later(since, run.grace + NODE_PATIENCE) <= now {
-            let outcome = Outcome::failed(Reason::PodLost, "The run's node was lost: its Pod does not end");
-            return finish(observed, now, state, outcome);
-        }
-        let reason = ordered.unwrap_or(if pod.disrupted { Reason::Evicted } else { Reason::PodDeleted });
-        return ending(observed, now, state, since, reason);
-    }
-    if let Some(reason) = ordered {
-        let mut steps = removal(observed, &state);
-        steps.push(Step::DeletePod { uid: pod.uid.clone(), reason });
-        return Plan::act(state, steps);
-    }
-    if pod.has_started() { running(observed, now, state, pod) } else { starting(observed, now, state, pod) }
-}
-
-/// The end that time, or a lost Secret, imposes on a Pod.
-fn overdue(observed: &Observed<'_>, now: Timestamp, pod: &PodView) -> Option<Reason> {
-    let run = observed.run;
-    if later(pod.created, run.lifetime + EXPIRY_SLACK) <= now {
-        return Some(Reason::DeadlineExceeded);
-    }
-    if pod.has_started() {
-        return None;
-    }
-    let age = now.duration_since(pod.created);
-    if misses_secret(pod, run) && age >= SILENCE {
-        return Some(Reason::SecretLost);
-    }
-    (age >= run.startup_timeout).then_some(match waits_for(pod, run).0 {
-        Reason::ImagePullFailed => Reason::ImagePullFailed,
-        Reason::Unschedulable => Reason::Unschedulable,
-        _ => Reason::StartupTimeout,
-    })
-}
-
-/// The Pod is being deleted: the Secret goes at once, the end is reported when the Pod has ended or gone.
-fn ending(observed: &Observed<'_>, now: Timestamp, mut state: State, since: Timestamp, reason: Reason) -> Plan {
-    let steps = removal(observed, &state);
-    if !steps.is_empty() {
-        return Plan::act(state, steps);
-    }
-    let visible = later(since, SILENCE);
-    let lost = later(since, observed.run.grace + NODE_PATIENCE);
-    state.phase = Phase::Terminating;
-    state.reason = reason;
-    state.message = "The Pod is being ended".into();
-    let write = visible <= now && observed.recorded.phase != Phase::Terminating && !observed.run.deleting;
-    Plan { steps: Vec::new(), state, write, wake: Some(if visible > now { visible } else { lost }) }
-}
-
-fn running(observed: &Observed<'_>, now: Timestamp, mut state: State, pod: &PodView) -> Plan {
-    let run = observed.run;
-    let expires = later(pod.created, run.lifetime + EXPIRY_SLACK);
-    if run.removal == SecretRemoval::AfterStart {
-        let steps = removal(observed, &state);
-        if let (false, Some(since)) = (steps.is_empty(), observed.facts.removal_fails_since) {
-            state.copy = SecretCopy::RemovalFailing;
-            if later(since, PROOF_PATIENCE) > now {
-                return Plan::act(state, steps);
-            }
-            // The failure is shown once; the removal itself is tried again by every later plan.
-            if observed.recorded.copy == SecretCopy::RemovalFailing {
-                return Plan::act(state, steps);
-            }
-        } else if !steps.is_empty() {
-            return Plan::act(state, steps);
-        }
-    }
-    state.phase = Phase::Running;
-    state.reason = Reason::Started;
-    state.message = "The container runs".into();
-    let recorded = observed.recorded;
-    let changed =
-        recorded.phase != Phase::Running || recorded.copy != state.copy || recorded.outdated != state.outdated;
-    if changed { Plan::report(state, Some(expires)) } else { Plan::rest(state, Some(expires)) }
-}
-
-fn starting(observed: &Observed<'_>, now: Timestamp, mut state: State, pod: &PodView) -> Plan {
-    let run = observed.run;
-    let (reason, message) = waits_for(pod, run);
-    state.phase = Phase::Pending;
-    state.reason = reason;
-    state.message = message;
-    let visible = later(pod.created, SILENCE);
-    let deadline = later(pod.created, run.startup_timeout).min(later(pod.created, run.lifetime + EXPIRY_SLACK));
-    if now < visible {
-        return Plan::rest(state, Some(visible.min(deadline)));
-    }
-    let changed = observed.recorded.reason != reason || !observed.recorded.pod;
-    if changed { Plan::report(state, Some(deadline)) } else { Plan::rest(state, Some(deadline)) }
-}
-
-fn vanished(observed: &Observed<'_>, now: Timestamp, state: State, last: Option<&PodView>) -> Plan {
-    let outcome = match observed.facts.ended_for.or_else(|| ordered_end(observed)) {
-        Some(reason) => Outcome::ordered(reason, observed.run, &ordered_detail(observed, reason, last)),
-        None => Outcome::vanished(last),
-    };
-    finish(observed, now, state, outcome)
-}
-
-fn ordered_detail(observed: &Observed<'_>, reason: Reason, last: Option<&PodView>) -> String {
-    match reason {
-        Reason::Revoked => observed.revoked.join(", "),
-        _ => match last {
-            Some(pod) => format!(
-                "The container did not start within {} s (spec.startupTimeoutSeconds): {}",
-                observed.run.startup_timeout.as_secs(),
-                waits_for(pod, observed.run).1
-            ),
-            None => "The container did not start in time (spec.startupTimeoutSeconds)".into(),
-        },
-    }
-}
-
-fn without_pod(observed: &Observed<'_>, now: Timestamp, mut state: State) -> Plan {
-    let run = observed.run;
-    if let Some(reason) = ordered_end(observed) {
-        return finish(observed, now, state, Outcome::ordered(reason, run, &observed.revoked.join(", ")));
-    }
-    if observed.facts.secret == SecretFact::Foreign {
-        return finish(
-            observed,
-            now,
-            state,
-            Outcome::failed(
-                Reason::NameConflict,
-                format!("A Secret {} that is not this run's is in the way; delete it, then start a new run", run.name),
-            ),
-        );
-    }
-    match &observed.facts.refusal {
-        Some(Refusal::Refused(message)) => {
-            return finish(observed, now, state, Outcome::failed(Reason::PodRefused, message.clone()));
-        }
-        Some(Refusal::NamespaceTerminating) => {
-            let outcome = Outcome::failed(Reason::NamespaceTerminating, "The namespace is being deleted");
-            return finish(observed, now, state, outcome);
-        }
-        Some(Refusal::Quota(message, again)) if *again > now => {
-            // No Secret is held while a quota keeps the Pod out.
-            let steps = removal(observed, &state);
-            if !steps.is_empty() {
-                return Plan::act(state, steps);
-            }
-            return wait(observed, state, Reason::QuotaExceeded, message.clone(), *again);
-        }
-        Some(Refusal::Quota(..)) | None => {}
-    }
-    if !observed.guarded {
-        let message = "The operator creates nothing until the admission policies are proven in force";
-        return wait(observed, state, Reason::OperatorNotReady, message.into(), later(now, POLL));
-    }
-    match &observed.secrets {
-        // A controller asks whenever `wants_secrets` says so; until it has, there is nothing to do.
-        Resolution::NotAsked => Plan::rest(state, Some(now)),
-        Resolution::Problems(problems) => problems_found(observed, now, state, problems),
-        Resolution::Ready(_) => {
-            state.waiting_since = None;
-            Plan::act(state, creation(observed))
-        }
-    }
-}
-
-/// The order is strict: a Pod is never made before its Secret is acknowledged.
-fn creation(observed: &Observed<'_>) -> Vec<Step> {
-    let run = observed.run;
-    let mut steps = Vec::new();
-    if matches!(observed.facts.refusal, Some(Refusal::Quota(..))) {
-        steps.push(Step::TryPod);
-    }
-    if run.network && !observed.facts.network_made {
-        steps.push(Step::CreateNetworkPolicy);
-    }
-    if !run.references.is_empty() && !matches!(observed.facts.secret, SecretFact::Made(_)) {
-        steps.push(Step::CreateSecret);
-    }
-    steps.push(Step::CreatePod);
-    steps
-}
-
-fn problems_found(observed: &Observed<'_>, now: Timestamp, mut state: State, problems: &[Problem]) -> Plan {
-    let run = observed.run;
-    state.denied = problems.iter().filter(|p| p.reason == Reason::AccessDenied).filter_map(|p| p.reference).collect();
-    let message = problems.iter().map(|p| p.message.as_str()).collect::<Vec<_>>().join("; ");
-    if let Some(problem) = problems.iter().find(|problem| !problem.waits) {
-        return finish(observed, now, state, Outcome::failed(problem.reason, message));
-    }
-    let Some(first) = problems.first() else { return Plan::rest(state, Some(now)) };
-    let since = *state.waiting_since.get_or_insert(now);
-    let deadline = later(since, run.secrets_timeout);
-    if deadline <= now {
-        let message = format!("{message}; waited {} s (spec.secretsTimeoutSeconds)", run.secrets_timeout.as_secs());
-        return finish(observed, now, state, Outcome::failed(first.reason, message));
-    }
-    // A run that waits holds no copy; one may be left from before a restart.
-    let steps = removal(observed, &state);
-    if !steps.is_empty() {
-        return Plan::act(state, steps);
-    }
-    wait(observed, state, first.reason, message, deadline.min(later(now, POLL)))
-}
-
-fn wait(observed: &Observed<'_>, mut state: State, reason: Reason, message: String, wake: Timestamp) -> Plan {
-    state.phase = Phase::Pending;
-    let changed = observed.recorded.reason != reason;
-    state.reason = reason;
-    state.message = message;
-    if observed.facts.secret != SecretFact::Unknown && state.copy == SecretCopy::Gone {
-        // Nothing was handed to anybody: the copy that went was never read.
-        state.copy = SecretCopy::NotMade;
-        state.injected = None;
-        state.removed = None;
-    }
-    Plan { steps: Vec::new(), state, write: changed, wake: Some(wake) }
-}
-
 /// The run is over: first the Secret goes, then the end is reported, with the proof.
 fn finish(observed: &Observed<'_>, now: Timestamp, mut state: State, outcome: Outcome) -> Plan {
-    let steps = removal(observed, &state);
-    if !steps.is_empty() {
-        match observed.facts.removal_fails_since {
-            Some(since) if later(since, PROOF_PATIENCE) <= now => state.copy = SecretCopy::RemovalFailing,
-            _ => return Plan::act(state, steps),
-        }
+    match removal(observed, now, &state) {
+        Removal::Done => {}
+        Removal::Try(steps) => return Plan::act(state, steps),
+        // Without a status to tell it in, all that is left is to go on trying.
+        Removal::Overdue(steps) if observed.run.deleting => return Plan::act(state, steps),
+        Removal::Overdue(_) => state.copy = SecretCopy::RemovalFailing,
     }
     if observed.run.deleting {
         // Nobody reads the status of an object that is going away.
         return Plan::rest(state, None);
     }
-    let finished = match &observed.pod {
-        PodSeen::Ours(pod) => pod.finished(),
-        _ => None,
-    };
-    state.phase = outcome.phase;
-    state.reason = outcome.reason;
-    state.message = outcome.message;
-    state.exit_code = outcome.exit_code;
-    state.completed = Some(finished.unwrap_or(now));
+    let Outcome { phase, reason, message, exit_code } = outcome;
+    state.phase = phase;
+    state.reason = reason;
+    state.message = cut(&message, LONGEST_MESSAGE);
+    state.exit_code = exit_code;
+    state.completed = Some(pod_last_seen(observed).and_then(PodView::finished).unwrap_or(now));
     state.expires = None;
     Plan::report(state, Some(now))
 }
 
-/// The deletion of the run Secret, unless none can be there.
-fn removal(observed: &Observed<'_>, state: &State) -> Vec<Step> {
-    let none = observed.run.references.is_empty()
-        || observed.recorded.copy == SecretCopy::Gone && !matches!(observed.facts.secret, SecretFact::Made(_))
-        || matches!(observed.facts.secret, SecretFact::NotMade | SecretFact::Gone(_) | SecretFact::Foreign)
-        || state.copy == SecretCopy::NoSecrets;
-    if none { Vec::new() } else { vec![Step::DeleteSecret] }
+/// What is left to do about a run Secret that is due to go.
+enum Removal {
+    /// Nothing: none was made, or it is proven gone.
+    Done,
+    /// Delete it.
+    Try(Vec<Step>),
+    /// Delete it, and say that this fails.
+    Overdue(Vec<Step>),
+}
+
+impl Removal {
+    fn steps(self) -> Vec<Step> {
+        match self {
+            Self::Done => Vec::new(),
+            Self::Try(steps) | Self::Overdue(steps) => steps,
+        }
+    }
+}
+
+fn removal(observed: &Observed<'_>, now: Timestamp, state: &State) -> Removal {
+    let facts = observed.facts;
+    let none = state.copy == SecretCopy::NoSecrets
+        || observed.recorded.copy == SecretCopy::Gone && !matches!(facts.secret, SecretFact::Made(_))
+        || matches!(facts.secret, SecretFact::NotMade | SecretFact::Gone(_) | SecretFact::Foreign);
+    let steps = vec![Step::DeleteSecret];
+    match facts.removal_fails_since {
+        _ if none => Removal::Done,
+        Some(since) if later(since, PROOF_PATIENCE) <= now => Removal::Overdue(steps),
+        _ => Removal::Try(steps),
+    }
+}
+
+/// The Secret goes first, unless its removal fails: that must not keep the program alive.
+fn end_pod(observed: &Observed<'_>, removal: Vec<Step>, pod: &PodView, reason: Reason) -> Vec<Step> {
+    let mut steps = removal;
+    let place = if observed.facts.removal_fails_since.is_some() { 0 } else { steps.len() };
+    steps.insert(place, Step::DeletePod { uid: pod.uid.clone(), reason });
+    steps
 }
 
 fn later(time: Timestamp, by: SignedDuration) -> Timestamp {

@@ -132,16 +132,25 @@ fn no_name_service(spec: &SandboxSpec) -> bool {
 }
 
 fn labels(run: &Run, spec: &SandboxSpec) -> BTreeMap<String, String> {
-    let mut labels = spec.pod_metadata.as_ref().map(|metadata| metadata.labels.clone()).unwrap_or_default();
+    let mut labels = unreserved(spec.pod_metadata.as_ref().map(|metadata| &metadata.labels));
     labels.insert("app.kubernetes.io/managed-by".into(), "daypass".into());
     labels.insert(RUN_LABEL.into(), run.name.clone());
-    labels.insert(SANDBOX_LABEL.into(), run.owner_name.clone());
+    // A label's value is shorter than a name may be, and ends with a letter or digit.
+    let owner: String = run.owner_name.chars().take(63).collect();
+    labels.insert(SANDBOX_LABEL.into(), owner.trim_end_matches(['-', '.']).to_owned());
     labels
 }
 
+/// What people put on the Pod, without the keys that are read back as the operator's own word.
+fn unreserved(map: Option<&BTreeMap<String, String>>) -> BTreeMap<String, String> {
+    let reserved = |key: &str| {
+        key.split_once('/').is_some_and(|(prefix, _)| prefix == "daypass.dev" || prefix.ends_with(".daypass.dev"))
+    };
+    map.into_iter().flatten().filter(|(key, _)| !reserved(key)).map(|(k, v)| (k.clone(), v.clone())).collect()
+}
+
 fn annotations(run: &Run, input: &PodInput<'_>) -> BTreeMap<String, String> {
-    let metadata = input.spec.pod_metadata.as_ref();
-    let mut annotations = metadata.map(|metadata| metadata.annotations.clone()).unwrap_or_default();
+    let mut annotations = unreserved(input.spec.pod_metadata.as_ref().map(|metadata| &metadata.annotations));
     for (index, file) in input.spec.files.iter().enumerate() {
         annotations.insert(file_annotation(index), file.content.clone());
     }

@@ -150,6 +150,11 @@ impl PodView {
         matches!(self.phase, PodPhase::Succeeded | PodPhase::Failed) || matches!(self.main, Main::Ended { .. })
     }
 
+    /// Whether it ended before anybody asked for its deletion.
+    pub fn ended_by_itself(&self) -> bool {
+        self.has_ended() && self.deleting.is_none_or(|asked| self.finished().is_some_and(|finished| finished < asked))
+    }
+
     /// When the run's own container started.
     pub fn started(&self) -> Option<Timestamp> {
         match &self.main {

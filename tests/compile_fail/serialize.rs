@@ -1,6 +1,7 @@
 use daypass::secret::SecretValue;
 
+fn write_out<T: serde::Serialize>(_: T) {}
+
 fn main() {
-    let value = SecretValue::new(vec![1]);
-    serde_json::to_string(&value).unwrap();
+    write_out(SecretValue::new(vec![1]));
 }

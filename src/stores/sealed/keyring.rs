@@ -34,6 +34,11 @@ impl KeyRing {
         self.0.iter().map(|(id, key)| (id.clone(), key.public())).collect()
     }
 
+    /// The keys by their IDs, the newest last.
+    pub fn iter(&self) -> impl Iterator<Item = (&KeyId, &PrivateKey)> {
+        self.0.iter().map(|(id, key)| (id, key.as_ref()))
+    }
+
     /// The IDs, the newest last.
     pub fn ids(&self) -> impl Iterator<Item = &KeyId> {
         self.0.keys()

@@ -11,6 +11,7 @@ use super::{Fetched, Query, SecretStore, StoreError};
 use crate::api::names::team_secret_object;
 use crate::api::{SealedVersion, TeamSecret};
 
+pub mod backup;
 pub mod key;
 pub mod key_keeper;
 pub mod key_life;

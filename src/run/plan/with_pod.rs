@@ -1,0 +1,164 @@
+//! While the Pod is there, and when it has gone: start, run, end on order, end.
+
+use jiff::Timestamp;
+
+use super::{EXPIRY_SLACK, NODE_PATIENCE, POLL, Plan, Removal, SILENCE, end_pod, finish, later, ordered_end, removal};
+use crate::api::{Phase, Reason, SecretRemoval};
+use crate::run::outcome::{Outcome, misses_secret, waits_for};
+use crate::run::{Observed, PodView, SecretCopy, State};
+
+/// Decides for a run whose Pod is there.
+pub(super) fn with_pod(observed: &Observed<'_>, now: Timestamp, state: State, pod: &PodView) -> Plan {
+    let run = observed.run;
+    // A Pod that is deleted on order ends for the reason of that order, whatever code the program leaves.
+    let ordered = order(observed).or_else(|| overdue(observed, now, pod));
+    if pod.has_ended() {
+        let outcome = match ordered {
+            Some(reason) if !pod.ended_by_itself() => {
+                Outcome::ordered(reason, run, &ordered_detail(observed, reason, Some(pod)))
+            }
+            _ => Outcome::of(pod, run),
+        };
+        return finish(observed, now, state, outcome);
+    }
+    if let Some(since) = pod.deleting {
+        if later(since, run.grace + NODE_PATIENCE) <= now {
+            let outcome = Outcome::failed(Reason::PodLost, "The run's node was lost: its Pod does not end");
+            return finish(observed, now, state, outcome);
+        }
+        let reason = ordered.unwrap_or(if pod.disrupted { Reason::Evicted } else { Reason::PodDeleted });
+        return ending(observed, now, state, since, reason);
+    }
+    if let Some(reason) = ordered {
+        let removal = removal(observed, now, &state).steps();
+        if observed.facts.ended_for.is_none() {
+            return Plan::act(state, end_pod(observed, removal, pod, reason));
+        }
+        // The API server has acknowledged its deletion: the watch is late.
+        return if removal.is_empty() { Plan::rest(state, Some(later(now, POLL))) } else { Plan::act(state, removal) };
+    }
+    if has_started(observed, pod) { running(observed, now, state, pod) } else { starting(observed, now, state, pod) }
+}
+
+/// Whether all containers have started. A node that falls silent later takes nothing of that back.
+fn has_started(observed: &Observed<'_>, pod: &PodView) -> bool {
+    pod.has_started() || observed.recorded.phase == Phase::Running
+}
+
+/// Why the run's Pod was, or is to be, deleted by this operator: known to this process, told by the status, or asked for.
+fn order(observed: &Observed<'_>) -> Option<Reason> {
+    let recorded = observed.recorded;
+    let told = (recorded.phase == Phase::Terminating).then_some(recorded.reason);
+    observed
+        .facts
+        .ended_for
+        .or_else(|| told.filter(|reason| !matches!(reason, Reason::PodDeleted | Reason::Evicted)))
+        .or_else(|| ordered_end(observed))
+}
+
+/// The end that time, or a lost Secret, imposes on a Pod.
+fn overdue(observed: &Observed<'_>, now: Timestamp, pod: &PodView) -> Option<Reason> {
+    let run = observed.run;
+    if later(pod.created, run.lifetime + EXPIRY_SLACK) <= now {
+        return Some(Reason::DeadlineExceeded);
+    }
+    if has_started(observed, pod) {
+        return None;
+    }
+    let age = now.duration_since(pod.created);
+    if misses_secret(pod, run) && age >= SILENCE {
+        return Some(Reason::SecretLost);
+    }
+    (age >= run.startup_timeout).then_some(match waits_for(pod, run).0 {
+        Reason::ImagePullFailed => Reason::ImagePullFailed,
+        Reason::Unschedulable => Reason::Unschedulable,
+        _ => Reason::StartupTimeout,
+    })
+}
+
+/// The Pod is being deleted: the Secret goes at once, the end is reported when the Pod has ended or gone.
+fn ending(observed: &Observed<'_>, now: Timestamp, mut state: State, since: Timestamp, reason: Reason) -> Plan {
+    let steps = removal(observed, now, &state).steps();
+    if !steps.is_empty() {
+        return Plan::act(state, steps);
+    }
+    let visible = later(since, SILENCE);
+    let lost = later(since, observed.run.grace + NODE_PATIENCE);
+    state.phase = Phase::Terminating;
+    state.reason = reason;
+    state.message = "The Pod is being ended".into();
+    let write = visible <= now && observed.recorded.phase != Phase::Terminating && !observed.run.deleting;
+    Plan { steps: Vec::new(), state, write, wake: Some(if visible > now { visible } else { lost }) }
+}
+
+fn running(observed: &Observed<'_>, now: Timestamp, mut state: State, pod: &PodView) -> Plan {
+    let run = observed.run;
+    let expires = later(pod.created, run.lifetime + EXPIRY_SLACK);
+    let recorded = observed.recorded;
+    let mut wake = expires;
+    if run.removal == SecretRemoval::AfterStart {
+        match removal(observed, now, &state) {
+            Removal::Done => {}
+            Removal::Try(steps) => return Plan::act(state, steps),
+            // Told once; every later plan tries again.
+            Removal::Overdue(steps) if recorded.copy == SecretCopy::RemovalFailing => return Plan::act(state, steps),
+            Removal::Overdue(_) => {
+                state.copy = SecretCopy::RemovalFailing;
+                wake = now;
+            }
+        }
+    }
+    state.phase = Phase::Running;
+    state.reason = Reason::Started;
+    state.message = "The container runs".into();
+    let changed = recorded.phase != Phase::Running
+        || recorded.copy != state.copy
+        || recorded.outdated != state.outdated
+        || recorded.expires.is_some_and(|told| state.expires.is_some_and(|expires| expires < told));
+    if changed { Plan::report(state, Some(wake)) } else { Plan::rest(state, Some(wake)) }
+}
+
+fn starting(observed: &Observed<'_>, now: Timestamp, mut state: State, pod: &PodView) -> Plan {
+    let run = observed.run;
+    let (reason, message) = waits_for(pod, run);
+    state.phase = Phase::Pending;
+    state.reason = reason;
+    state.message = message;
+    let visible = later(pod.created, SILENCE);
+    let deadline = later(pod.created, run.startup_timeout).min(later(pod.created, run.lifetime + EXPIRY_SLACK));
+    if now < visible {
+        return Plan::rest(state, Some(visible.min(deadline)));
+    }
+    let changed = observed.recorded.reason != reason || !observed.recorded.pod;
+    if changed { Plan::report(state, Some(deadline)) } else { Plan::rest(state, Some(deadline)) }
+}
+
+/// Decides for a run whose Pod is gone. `last` is what was last seen of it.
+pub(super) fn vanished(observed: &Observed<'_>, now: Timestamp, state: State, last: Option<&PodView>) -> Plan {
+    let recorded = observed.recorded;
+    let outcome = match (order(observed), last) {
+        (_, Some(pod)) if pod.ended_by_itself() => Outcome::of(pod, observed.run),
+        (Some(reason), _) => Outcome::ordered(reason, observed.run, &ordered_detail(observed, reason, last)),
+        (None, None) if recorded.phase == Phase::Terminating && recorded.reason == Reason::Evicted => {
+            Outcome::evicted()
+        }
+        (None, None) if recorded.phase == Phase::Terminating => Outcome::deleted(),
+        (None, _) => Outcome::vanished(last),
+    };
+    finish(observed, now, state, outcome)
+}
+
+fn ordered_detail(observed: &Observed<'_>, reason: Reason, last: Option<&PodView>) -> String {
+    match reason {
+        Reason::Revoked if observed.revoked.is_empty() => "a secret".into(),
+        Reason::Revoked => observed.revoked.join(", "),
+        _ => match last {
+            Some(pod) => format!(
+                "The container did not start within {} s (spec.startupTimeoutSeconds): {}",
+                observed.run.startup_timeout.as_secs(),
+                waits_for(pod, observed.run).1
+            ),
+            None => "The container did not start in time (spec.startupTimeoutSeconds)".into(),
+        },
+    }
+}
