@@ -50,16 +50,19 @@ async fn an_image_keeps_its_user_its_environment_and_its_folder() {
 #[tokio::test]
 async fn a_pod_reaches_the_api_server_and_may_be_entered() {
     let (cluster, namespace) = busybox("network").await;
-    let kubectl = std::fs::read(Tools::ensure().unwrap().kubernetes).unwrap();
-    let image = Image::busybox("daypass.test/kubectl:1").unwrap().file("/bin/kubectl", 0o755, kubectl);
-    cluster.load(&image).unwrap();
     let pods = Api::<Pod>::namespaced(cluster.admin().unwrap(), &namespace);
-    let pod = pod("inside", json!({"image": image.reference(), "command": ["sleep", "1000"]}));
+    let mut pod = pod("inside", json!({"image": "daypass.test/busybox:1", "command": ["sleep", "1000"]}));
+    let tools = Tools::ensure().unwrap().kubectl.parent().unwrap().to_owned();
+    let spec = pod.spec.as_mut().unwrap();
+    spec.volumes = serde_json::from_value(json!([{"name": "tools", "hostPath": {"path": tools}}])).unwrap();
+    spec.containers[0].volume_mounts =
+        serde_json::from_value(json!([{"name": "tools", "mountPath": "/tools", "readOnly": true}])).unwrap();
     pods.create(&PostParams::default(), &pod).await.unwrap();
     running(&pods, "inside").await;
 
     // With the Pod's own token, and the certificate checked against the Pod's own CA.
-    let answer = cluster.kubectl(&["exec", "-n", &namespace, "inside", "--", "kubectl", "auth", "whoami"]).unwrap();
+    let answer =
+        cluster.kubectl(&["exec", "-n", &namespace, "inside", "--", "/tools/kubectl", "auth", "whoami"]).unwrap();
     let text = String::from_utf8_lossy(&answer.stdout);
     assert!(text.contains(&format!("system:serviceaccount:{namespace}:default")), "{answer:?}");
     assert!(text.contains("inside"), "the token is bound to the Pod: {text}");
