@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -86,7 +87,7 @@ where
     Ok(api.create(&PostParams::default(), &serde_json::from_value(object)?).await?)
 }
 
-/// Gives a ClusterRole in a namespace.
+/// Gives a `ClusterRole` in a namespace.
 async fn bind(cluster: &Cluster, namespace: &str, role: &str, user: &str) -> Result<()> {
     let binding = json!({
         "metadata": {"name": format!("{role}-{user}")},
@@ -544,7 +545,6 @@ async fn keys_are_added_backed_up_and_brought_back() -> Result<()> {
     }
 
     team.types_as(&admin, &backup, "")?.ok()?;
-    use std::os::unix::fs::PermissionsExt;
     assert_eq!(std::fs::metadata(&file)?.permissions().mode() & 0o777, 0o600);
     team.types_as(&admin, &backup, "")?.fails(5, "there already")?;
     assert!(team.types_as(&admin, &restore, "")?.ok()?.contains("nothing was changed"));
