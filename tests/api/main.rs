@@ -2,6 +2,7 @@
 
 mod ask;
 mod chart;
+mod cli;
 mod guard;
 mod keys;
 mod lifecycle;
