@@ -5,4 +5,5 @@ mod chart;
 mod guard;
 mod lifecycle;
 mod policies;
+mod rbac;
 mod support;
