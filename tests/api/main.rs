@@ -7,4 +7,5 @@ mod guard;
 mod keys;
 mod lifecycle;
 mod policies;
+mod rbac;
 mod support;
