@@ -60,6 +60,8 @@ pub enum Command {
     Key(KeyCommand),
     /// Run the operator (in its Pod)
     Operator(OperatorArgs),
+    /// Try, as the operator, each read that must be refused (`helm test` does)
+    OperatorSelfTest,
     /// Write a shell's completion script: `source <(daypass completions bash)`
     Completions {
         /// The shell
