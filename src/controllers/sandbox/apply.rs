@@ -71,6 +71,8 @@ impl Applier<'_> {
             .filter_map(|(reference, value)| Some((reference.variable(), value.as_ref()?)))
             .collect();
         let run = self.run;
+        // Should the answer be lost, a Secret may be there.
+        let before = std::mem::replace(&mut known.facts.secret, SecretFact::Unknown);
         match create_run_secret(&self.ctx.client, &run.namespace, &run_secret(run), &values).await? {
             Ok(uid) => {
                 let now = self.ctx.clock.now();
@@ -84,8 +86,8 @@ impl Applier<'_> {
             }
             Err(answer) if classify(&answer) == Class::Exists => self.make_room(known).await,
             Err(answer) => {
-                // Nothing was made: no copy is held while the run waits, or after it ends.
-                known.facts.secret = SecretFact::NotMade;
+                // Nothing was made now. Admission answers before the storage could say that an older one is there.
+                known.facts.secret = before;
                 self.refused("create the run Secret", &answer, known)
             }
         }
