@@ -1,7 +1,9 @@
 //! The tier `api`: a real control plane, the chart's own rights and policies, the operator as a process. No root.
 
 mod ask;
+mod ends;
 mod fixed_fields;
 mod lifecycle;
+mod needs;
 mod refused_manifests;
 mod support;

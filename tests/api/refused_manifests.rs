@@ -301,7 +301,7 @@ async fn a_store_that_cannot_be_is_refused() -> Result<()> {
 async fn kubectl_explains_every_field() -> Result<()> {
     let team = Team::new(operator().await?, "explain").await?;
     let explain = |path: &str| -> Result<String> {
-        let output = team.operator.cluster.kubectl(&["explain", path])?;
+        let output = team.cluster.kubectl(&["explain", path])?;
         Ok(String::from_utf8_lossy(&output.stdout).split_whitespace().collect::<Vec<_>>().join(" "))
     };
     let text = explain("sandbox.spec.secrets")?;
@@ -315,7 +315,7 @@ async fn kubectl_explains_every_field() -> Result<()> {
         assert!(text.contains(part), "{part:?} is not in: {text}");
     }
     for kind in ["sandbox", "teamsecretstore", "teamsecret"] {
-        let all = team.operator.cluster.kubectl(&["explain", "--recursive", "-o", "plaintext-openapiv2", kind])?;
+        let all = team.cluster.kubectl(&["explain", "--recursive", "-o", "plaintext-openapiv2", kind])?;
         assert!(all.status.success() || !explain(kind)?.is_empty());
         let schema = definition(kind);
         let bare = undescribed(&schema, kind);
