@@ -131,6 +131,10 @@ async fn step_through(
         if applier.apply(step, known).await? == apply::Went::Differently {
             break;
         }
+        if *step == Step::DeleteOwner {
+            // Nothing is left to do for an object that is going away.
+            return Ok(Some(Action::await_change()));
+        }
     }
     Ok(None)
 }
