@@ -1,7 +1,7 @@
 //! What people type, word for word, as a team's admin on an empty namespace who is no cluster admin.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -231,13 +231,37 @@ async fn a_secret_lives_from_set_to_delete() -> Result<()> {
     assert_eq!(item["name"], "HF_TOKEN");
     assert_eq!((item["version"].as_i64(), item["versions"].as_i64()), (Some(11), Some(8)));
     assert_eq!((item["by"].as_str(), item["oldKey"].as_bool()), (Some(team.admin.as_str()), Some(false)));
-    assert_eq!(item["keyId"], team.key_id.as_str());
+    assert_eq!(item["keyID"], team.key_id.as_str());
 
     team.types("secret delete HF_TOKEN", "")?.fails(2, "--yes")?;
     team.types("secret delete HF_TOKEN", "y\n")?.fails(2, "--yes")?;
     team.types("secret delete HF_TOKEN --yes", "")?.ok()?;
     team.types("secret delete HF_TOKEN --yes", "")?.fails(3, "no secret HF_TOKEN")?;
     assert!(team.secrets()?.list(&ListParams::default()).await?.items.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_rotation_that_was_overtaken_counts_on() -> Result<()> {
+    let team = Team::new().await?;
+    team.types("secret set A", "one")?.ok()?;
+    let mut slow = Command::new(env!("CARGO_BIN_EXE_daypass"))
+        .args(["secret", "rotate", "A", "--keep", "-n", &team.namespace, "--system-namespace", &team.system])
+        .env("KUBECONFIG", &team.kubeconfig)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    // It shows the holders after it has read the secret, and then waits for the value.
+    let mut remarks = BufReader::new(slow.stderr.take().context("standard error")?);
+    let mut line = String::new();
+    remarks.read_line(&mut line)?;
+    assert!(line.contains("No live run"), "{line}");
+    team.types("secret rotate A --keep", "two")?.ok()?;
+    slow.stdin.take().context("standard input")?.write_all(b"three")?;
+    let output = slow.wait_with_output()?;
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(team.values("A").await?, [(3, "three".into()), (2, "two".into()), (1, "one".into())]);
     Ok(())
 }
 
@@ -459,6 +483,7 @@ async fn holders_are_shown_as_far_as_the_asker_sees() -> Result<()> {
     assert_eq!(told["complete"], false);
     assert_eq!(told["refusedNamespaces"], json!([other]));
 
+    team.types("secret holders a", "")?.fails(3, "but A")?;
     let ran = team.types_as(&cluster.kubeconfig(), "secret holders A -o json", "")?;
     let told: Value = serde_json::from_str(&ran.ok()?)?;
     assert_eq!(runs(&told), expected(&[("far", "possible"), ("new", "possible"), ("runs", "present")]));
