@@ -6,4 +6,6 @@ mod fixed_fields;
 mod lifecycle;
 mod needs;
 mod refused_manifests;
+mod revocation;
+mod rotation;
 mod support;
