@@ -3,9 +3,12 @@
 mod ask;
 mod ends;
 mod fixed_fields;
+mod leader;
 mod lifecycle;
+mod many;
 mod needs;
 mod refused_manifests;
 mod revocation;
 mod rotation;
 mod support;
+mod troubles;
