@@ -46,7 +46,7 @@ impl Cluster {
         };
         let network = self.with_supervisor(|supervisor| supervisor.prepare_node(&request))?;
         self.write_cni(&request.id, &network)?;
-        self.start_part(&self.containerd()?)?;
+        self.start_part(&self.containerd(&network)?)?;
         self.until("containerd", async {
             poll(LONG, "containerd answers", async || self.ctr(&["version"]).map(drop)).await
         })
@@ -157,7 +157,7 @@ impl Cluster {
         state::write_private(&folder.join("daypass.conflist"), config.to_string())
     }
 
-    fn containerd(&self) -> Result<Part> {
+    fn containerd(&self, network: &Network) -> Result<Part> {
         let program = packages::find("containerd").context("containerd is not installed")?;
         // Not `bridge`: iproute2 has a program of that name too.
         let loopback = packages::find("loopback").context("the CNI plugins are not installed")?;
@@ -203,6 +203,7 @@ runtime_type = "io.containerd.runc.v2"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
 SystemdCgroup = false
 Root = {runc}
+ShimCgroup = {shims}
 "#,
             root = text(&self.path("containerd/root")),
             run = text(&self.path("containerd/state")),
@@ -213,6 +214,7 @@ Root = {runc}
             cni = text(&self.path("cni")),
             snapshotter = text(snapshotter),
             runc = text(&self.path("runc")),
+            shims = text(&network.shim_cgroup),
         );
         let path = self.state.join("containerd.toml");
         state::write_private(&path, config)?;

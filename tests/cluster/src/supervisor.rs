@@ -68,6 +68,7 @@ pub(crate) struct Network {
     pub(crate) subnet: String,
     pub(crate) gateway: String,
     pub(crate) cgroup: String,
+    pub(crate) shim_cgroup: String,
 }
 
 impl Supervisor {

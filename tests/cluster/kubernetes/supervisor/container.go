@@ -13,37 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bundles returns the folders that containerd keeps for its containers, one for each.
-func bundles(state string) []string {
-	folders, _ := filepath.Glob(filepath.Join(state, "containerd/state/io.containerd.runtime.v2.task/*/*"))
-	return folders
-}
-
-// shims returns containerd's recorded helper processes, of which each holds the containers of one Pod. A shim outlives
-// containerd. Since the record is older than we are, the process must also name our folder on its command line.
-func shims(state string) []int {
-	var found []int
-	for _, bundle := range bundles(state) {
-		text, err := os.ReadFile(filepath.Join(bundle, "shim.pid"))
-		if err != nil {
-			continue
-		}
-		pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-		if err != nil || slices.Contains(found, pid) {
-			continue
-		}
-		line, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline"))
-		if err == nil && strings.Contains(string(line), state+"/") {
-			found = append(found, pid)
-		}
-	}
-	return found
-}
+// shimGroup is the control group of containerd's helper processes, of which each holds the containers of one Pod.
+const shimGroup = "shims"
 
 // shimSockets returns the sockets that shims leave in a folder of the whole machine.
 func shimSockets(state string) []string {
 	var sockets []string
-	for _, bundle := range bundles(state) {
+	bundles, _ := filepath.Glob(filepath.Join(state, "containerd/state/io.containerd.runtime.v2.task/*/*"))
+	for _, bundle := range bundles {
 		text, err := os.ReadFile(filepath.Join(bundle, "address"))
 		if socket, isUnix := strings.CutPrefix(strings.TrimSpace(string(text)), "unix://"); err == nil && isUnix {
 			sockets = append(sockets, socket)
@@ -70,27 +47,39 @@ func cgroupRoots() ([]string, error) {
 	return roots, nil
 }
 
-// makeCgroup makes a control group of our own for all containers. Two kubelets that share one would each remove the
-// other's Pods as leftovers. And it finds every process of every container, whatever becomes of containerd.
+// makeCgroup makes a control group of our own for all containers, and one below it for their shims. Two kubelets that
+// share one would each remove the other's Pods as leftovers. And it finds every process of every Pod, whatever becomes of
+// containerd and of us: shims are made to outlive both.
 func makeCgroup(group string) error {
 	roots, err := cgroupRoots()
 	if err != nil {
 		return err
 	}
 	for _, root := range roots {
-		folder := filepath.Join(root, group)
-		if err := os.Mkdir(folder, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-			return err
-		}
-		// With version 1 a new set of processors is empty and takes no process.
-		for _, name := range []string{"cpuset.cpus", "cpuset.mems"} {
-			value, err := os.ReadFile(filepath.Join(root, name))
-			if err != nil {
-				continue
-			}
-			if err := os.WriteFile(filepath.Join(folder, name), value, 0); err != nil {
+		parent := root
+		for _, name := range []string{group, shimGroup} {
+			folder := filepath.Join(parent, name)
+			if err := os.Mkdir(folder, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 				return err
 			}
+			if err := inheritProcessors(parent, folder); err != nil {
+				return err
+			}
+			parent = folder
+		}
+	}
+	return nil
+}
+
+// inheritProcessors fills a new set of processors: with version 1 it is empty and takes no process.
+func inheritProcessors(parent, folder string) error {
+	for _, name := range []string{"cpuset.cpus", "cpuset.mems"} {
+		value, err := os.ReadFile(filepath.Join(parent, name))
+		if err != nil || len(strings.TrimSpace(string(value))) == 0 {
+			continue
+		}
+		if err := os.WriteFile(filepath.Join(folder, name), value, 0); err != nil {
+			return err
 		}
 	}
 	return nil

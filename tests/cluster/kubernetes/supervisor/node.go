@@ -23,7 +23,9 @@ type network struct {
 	Bridge  string `json:"bridge"`
 	Subnet  string `json:"subnet"`
 	Gateway string `json:"gateway"`
-	Cgroup  string `json:"cgroup"`
+	// Cgroup holds all Pods, ShimCgroup containerd's helpers.
+	Cgroup     string `json:"cgroup"`
+	ShimCgroup string `json:"shimCgroup"`
 }
 
 // nodeRecord is kept in the state folder for `clean`. It is written before anything is made.
@@ -53,10 +55,11 @@ func prepareNode(state string, spec nodeSpec) (*network, error) {
 		return nil, err
 	}
 	made := network{
-		Bridge:  "dp-" + spec.ID,
-		Subnet:  subnet.String(),
-		Gateway: gateway.String(),
-		Cgroup:  "/" + networkName(spec.ID),
+		Bridge:     "dp-" + spec.ID,
+		Subnet:     subnet.String(),
+		Gateway:    gateway.String(),
+		Cgroup:     "/" + networkName(spec.ID),
+		ShimCgroup: "/" + networkName(spec.ID) + "/" + shimGroup,
 	}
 	rule := []string{
 		"PREROUTING", "-i", made.Bridge, "-d", spec.ServiceAddress + "/32", "-p", "tcp", "--dport", "443",
@@ -102,10 +105,7 @@ func cleanNode(state string) error {
 		// Written only in part, so nothing was made.
 		return nil
 	}
-	err = errors.Join(
-		killAll("shims", func() []int { return shims(state) }),
-		killAll("containers", func() []int { return cgroupProcesses(record.Network.Cgroup) }),
-	)
+	err = killAll("containers and shims", func() []int { return cgroupProcesses(record.Network.Cgroup) })
 	for _, socket := range shimSockets(state) {
 		_ = os.Remove(socket)
 	}
