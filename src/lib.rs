@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod app;
+pub mod cli;
 pub mod controllers;
 pub mod guard;
 pub mod kube_ext;

@@ -1,32 +1,35 @@
 //! The `daypass` program: reads arguments, starts the runtime, gives the exit code. Decides nothing.
 
-use std::path::PathBuf;
+use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use daypass::app;
+use daypass::cli::{self, CliError, Command};
+use tokio::runtime::Builder;
 
-/// Team secrets for sandboxes and evaluation jobs, for exactly as long as one run lasts.
-#[derive(Parser)]
-#[command(version)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Runs the operator.
-    Operator {
-        /// The configuration file.
-        #[arg(long)]
-        config: PathBuf,
-    },
-}
-
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    let cli = cli::parse(std::env::args_os().collect());
     // The process has one TLS provider; a second call would only say that it is there already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    match Arguments::parse().command {
-        Command::Operator { config } => daypass::app::run(&config).await,
+    let mut runtime = match cli.command {
+        Command::Operator(_) => Builder::new_multi_thread(),
+        _ => Builder::new_current_thread(),
+    };
+    let done = match runtime.enable_all().build() {
+        Err(error) => Err(CliError::failure(format!("cannot start: {error}"))),
+        Ok(runtime) => runtime.block_on(async {
+            match &cli.command {
+                Command::Operator(operator) => {
+                    app::run(&operator.config).await.map_err(|error| CliError::failure(format!("{error:#}")))
+                }
+                _ => cli::run(cli).await,
+            }
+        }),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            cli::report(&error);
+            ExitCode::from(error.exit as u8)
+        }
     }
 }

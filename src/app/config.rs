@@ -167,8 +167,10 @@ impl Config {
     /// # Errors
     /// It cannot be read, or has a field that is unknown or wrong: the text names it.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("read the configuration {}", path.display()))?;
-        let config: Self = serde_yaml::from_str(&text).with_context(|| format!("in the configuration {}", path.display()))?;
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("read the configuration {}", path.display()))?;
+        let config: Self =
+            serde_yaml::from_str(&text).with_context(|| format!("in the configuration {}", path.display()))?;
         config.check()?;
         Ok(config)
     }

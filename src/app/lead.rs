@@ -78,7 +78,11 @@ pub(super) async fn lead(
     let synced = context.clone();
     let first = async move {
         // Without the Pods and stores of others' time a plan would see less than there is.
-        let _ = tokio::join!(synced.pods.wait_until_ready(), synced.stores.wait_until_ready(), synced.team_secrets.wait_until_ready());
+        let _ = tokio::join!(
+            synced.pods.wait_until_ready(),
+            synced.stores.wait_until_ready(),
+            synced.team_secrets.wait_until_ready()
+        );
     };
     let (sandbox_store, sandbox_trigger) = sandboxes;
     let graceful = stop.clone();

@@ -13,7 +13,8 @@ const CAPPED: [&str; 4] = ["kube_client=info", "hyper=info", "hyper_util=info", 
 /// # Errors
 /// The level is no filter.
 pub(super) fn start(log: &Log) -> anyhow::Result<()> {
-    let mut filter = EnvFilter::try_new(&log.level).with_context(|| format!("log.level: {:?} is no filter", log.level))?;
+    let mut filter =
+        EnvFilter::try_new(&log.level).with_context(|| format!("log.level: {:?} is no filter", log.level))?;
     for directive in CAPPED.iter().chain(&["kube_client::client=error", "audit=info"]) {
         filter = filter.add_directive(directive.parse().context("a built-in log directive")?);
     }

@@ -27,7 +27,14 @@ impl Action {
 }
 
 /// Writes one record of a run. `submitter` is the annotation that a policy proves, where there is one.
-pub fn of_run(run: &Run, submitter: Option<&str>, action: Action, decision: &str, reason: Reason, versions: &[Option<String>]) {
+pub fn of_run(
+    run: &Run,
+    submitter: Option<&str>,
+    action: Action,
+    decision: &str,
+    reason: Reason,
+    versions: &[Option<String>],
+) {
     let secrets: Vec<Value> = run
         .references
         .iter()

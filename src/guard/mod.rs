@@ -109,11 +109,7 @@ impl fmt::Display for GuardReport {
 /// Asks for every proof. Changes nothing: reads by name, and dry-runs. Never fails: what cannot be asked is a finding.
 pub async fn prove(client: &Client, config: &GuardConfig) -> GuardReport {
     let checks: Vec<_> = probes::POLICIES.iter().map(|policy| policies::check(client, config, policy)).collect();
-    let read = stream::iter(checks)
-        .buffered(CONCURRENCY)
-        .filter_map(std::future::ready)
-        .collect::<Vec<_>>()
-        .await;
+    let read = stream::iter(checks).buffered(CONCURRENCY).filter_map(std::future::ready).collect::<Vec<_>>().await;
     // A policy that is known to be missing needs no proof that it does not act.
     let absent: Vec<_> = read.iter().map(|finding| finding.policy.clone()).collect();
     let tried = stream::iter(probes::probes(config))

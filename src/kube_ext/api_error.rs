@@ -52,11 +52,8 @@ mod tests {
 
     #[test]
     fn answers_are_told_apart() {
-        let answer = |code, reason: &str, message: &str| ApiAnswer {
-            code,
-            reason: reason.into(),
-            message: message.into(),
-        };
+        let answer =
+            |code, reason: &str, message: &str| ApiAnswer { code, reason: reason.into(), message: message.into() };
         for (given, class) in [
             (answer(409, "AlreadyExists", "pods \"x\" already exists"), Class::Exists),
             (answer(409, "Conflict", "the object has been modified"), Class::Transient),

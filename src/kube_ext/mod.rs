@@ -55,10 +55,7 @@ pub async fn call<T>(
 }
 
 /// Awaits a call whose every refusal is a failure.
-pub async fn must<T>(
-    what: &'static str,
-    future: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<T, CallError> {
+pub async fn must<T>(what: &'static str, future: impl Future<Output = Result<T, kube::Error>>) -> Result<T, CallError> {
     call(what, future).await?.map_err(|answer| CallError::Api { what, code: answer.code, reason: answer.reason })
 }
 

@@ -101,7 +101,8 @@ mod tests {
 
     #[test]
     fn the_body_is_the_skeleton_with_its_data() {
-        let skeleton = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "n"}, "type": "t", "immutable": true});
+        let skeleton =
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "n"}, "type": "t", "immutable": true});
         let value = SecretValue::new(b"a\"\n\xff".to_vec());
         let body = body(&skeleton, &[("A", &value), ("B", &value)]);
         let read: Value = serde_json::from_slice(&body).unwrap();

@@ -54,7 +54,8 @@ impl Authorizer {
             }
         }
         let review = review(&question);
-        let answer = must("ask for the right to use a secret", self.reviews.create(&PostParams::default(), &review)).await?;
+        let answer =
+            must("ask for the right to use a secret", self.reviews.create(&PostParams::default(), &review)).await?;
         let yes = answer.status.is_some_and(|status| status.allowed && status.denied != Some(true));
         let mut allowed = self.allowed.lock().unwrap_or_else(PoisonError::into_inner);
         if yes && allowed.len() < MOST {

@@ -13,13 +13,13 @@ use tokio::sync::watch;
 
 pub use authorize::Authorizer;
 
+use self::deliverable::Fault;
 use crate::api::names::DEFAULT_STORE;
 use crate::api::{BackendKind, Reason, SecretReference, TeamSecretStore};
 use crate::kube_ext::CallError;
 use crate::run::{Problem, Resolution, Run};
 use crate::secret::SecretValue;
 use crate::stores::sealed::{Health, KeyState, SealedStore};
-use self::deliverable::Fault;
 use crate::stores::{Query, SecretStore, StoreError};
 
 /// How long all stores of one run together may take.
@@ -138,7 +138,12 @@ impl Resolver {
         let store = reference.store.as_ref().map(|store| format!(" --store {store}")).unwrap_or_default();
         let mut message = format!(
             "secrets[{index}]: ServiceAccount {}/{} may not use {} of team {team}: `daypass secret grant {} -n {team}{store} --to-serviceaccount {}/{}`",
-            run.namespace, run.service_account, reference.access_name(), reference.name, run.namespace, run.service_account
+            run.namespace,
+            run.service_account,
+            reference.access_name(),
+            reference.name,
+            run.namespace,
+            run.service_account
         );
         let set_up = self.stores.state().iter().any(|store| store.metadata.namespace.as_deref() == Some(team));
         if !set_up {
@@ -197,12 +202,20 @@ fn problem(run: &Run, index: usize, reference: &SecretReference, fault: &Fault) 
         Fault::FieldNotFound(_) => {
             (Reason::SecretFieldNotFound, false, "correct `field`, or rotate the secret".to_owned())
         }
-        Fault::Store(StoreError::Denied(_)) => {
-            (Reason::AccessDenied, false, format!("the store's own sign-in may not read it: `daypass store check -n {team}`"))
+        Fault::Store(StoreError::Denied(_)) => (
+            Reason::AccessDenied,
+            false,
+            format!("the store's own sign-in may not read it: `daypass store check -n {team}`"),
+        ),
+        Fault::Store(StoreError::Throttled { .. }) => {
+            (Reason::StoreThrottled, true, format!("`daypass store check -n {team}`"))
         }
-        Fault::Store(StoreError::Throttled { .. }) => (Reason::StoreThrottled, true, format!("`daypass store check -n {team}`")),
-        Fault::Store(StoreError::Unavailable(_)) => (Reason::StoreUnavailable, true, format!("`daypass store check -n {team}`")),
-        Fault::Undeliverable(_) | Fault::Store(StoreError::Malformed(_)) => (Reason::SecretMalformed, false, "mend the value with `daypass secret rotate`, or the reference".to_owned()),
+        Fault::Store(StoreError::Unavailable(_)) => {
+            (Reason::StoreUnavailable, true, format!("`daypass store check -n {team}`"))
+        }
+        Fault::Undeliverable(_) | Fault::Store(StoreError::Malformed(_)) => {
+            (Reason::SecretMalformed, false, "mend the value with `daypass secret rotate`, or the reference".to_owned())
+        }
         Fault::Store(StoreError::KeyLost(_)) => {
             (Reason::KeyLost, true, format!("restore the key, or `daypass secret rotate {name} -n {team}`"))
         }

@@ -125,7 +125,9 @@ impl Applier<'_> {
                 known.facts.refusal = None;
                 known.facts.pod = Some(PodView::of(&pod));
                 self.ctx.metrics.time_to_pod(self.ctx.clock.now().duration_since(self.run.created));
-                self.ctx.event(&report::reference(self.sandbox), false, Reason::Starting, "The run's Pod was made").await;
+                self.ctx
+                    .event(&report::reference(self.sandbox), false, Reason::Starting, "The run's Pod was made")
+                    .await;
             }
             Err(answer) if classify(&answer) == Class::Exists => {
                 known.facts.fresh = false;
@@ -204,7 +206,10 @@ impl Applier<'_> {
         let refusal = match classify(answer) {
             Class::Quota => {
                 let text = "The namespace's quota has no room for the run; it starts when there is";
-                Refusal::Quota(text.into(), self.ctx.clock.now().saturating_add(QUOTA_RETRY).unwrap_or(jiff::Timestamp::MAX))
+                Refusal::Quota(
+                    text.into(),
+                    self.ctx.clock.now().saturating_add(QUOTA_RETRY).unwrap_or(jiff::Timestamp::MAX),
+                )
             }
             Class::NamespaceGone => Refusal::NamespaceTerminating,
             // A Pod names its secrets and holds no value, so the server's words on it are safe to show.

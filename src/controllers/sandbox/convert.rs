@@ -42,14 +42,19 @@ pub(super) fn run_of(sandbox: &Sandbox) -> Run {
 pub(super) fn state_of(status: &SandboxStatus) -> State {
     let condition = |kind: ConditionType| status.conditions.iter().find(|condition| condition.type_ == kind);
     let resolved = condition(ConditionType::SecretsResolved);
-    let got_values = status.secrets.iter().any(|secret| !matches!(secret.state, SecretState::Waiting | SecretState::Denied));
+    let got_values =
+        status.secrets.iter().any(|secret| !matches!(secret.state, SecretState::Waiting | SecretState::Denied));
     State {
         phase: status.phase,
         reason: status.reason.unwrap_or(Reason::WaitingForController),
         message: status.message.clone().unwrap_or_default(),
         pod: status.pod_name.is_some(),
         copy: status.secrets_state.as_deref().map(SecretCopy::parse).unwrap_or_default(),
-        versions: if got_values { status.secrets.iter().map(|secret| secret.version.clone()).collect() } else { Vec::new() },
+        versions: if got_values {
+            status.secrets.iter().map(|secret| secret.version.clone()).collect()
+        } else {
+            Vec::new()
+        },
         denied: (0..status.secrets.len()).filter(|&i| status.secrets[i].state == SecretState::Denied).collect(),
         waiting_since: resolved
             .filter(|condition| condition.status == ConditionStatus::False)
@@ -176,7 +181,11 @@ fn conditions(state: &State, old: &[Condition], generation: Option<i64>, now: Ti
 
     if injected {
         let (status, reason, message) = if state.outdated {
-            (False, Reason::NewerVersion, "A newer version exists; this run keeps its copy, a new run gets the new value")
+            (
+                False,
+                Reason::NewerVersion,
+                "A newer version exists; this run keeps its copy, a new run gets the new value",
+            )
         } else {
             (True, Reason::Current, "The run got the newest versions")
         };

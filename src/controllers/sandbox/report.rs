@@ -14,7 +14,14 @@ use crate::run::{Resolution, Run, SecretFact, State};
 
 /// Fields that a later state may be without: a merge patch takes them away only when told to.
 const OPTIONAL: [&str; 9] = [
-    "podName", "startTime", "completionTime", "expiresAt", "exitCode", "secrets", "secretInjectedAt", "secretRemovedAt",
+    "podName",
+    "startTime",
+    "completionTime",
+    "expiresAt",
+    "exitCode",
+    "secrets",
+    "secretInjectedAt",
+    "secretRemovedAt",
     "secretExposureMilliseconds",
 ];
 

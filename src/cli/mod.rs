@@ -1,0 +1,95 @@
+//! What people type: `daypass`, also as `kubectl daypass`. Everything here acts with the caller's own rights.
+
+mod args;
+mod ask;
+mod connect;
+mod env_file;
+mod error;
+mod grant;
+mod grants;
+mod holders;
+mod look;
+mod manifest;
+mod output;
+mod public_keys;
+mod revoke;
+mod secret;
+mod store;
+mod value;
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use clap::{CommandFactory, FromArgMatches};
+
+pub use args::{Cli, Command, OperatorArgs};
+use args::{KeyCommand, SecretCommand};
+use ask::{Ask, Terminal};
+use connect::Cluster;
+use error::Result;
+pub use error::{CliError, Exit};
+use output::Output;
+
+/// One invocation: where output goes, who answers, and the way to the cluster.
+struct Session {
+    out: Output,
+    ask: Box<dyn Ask>,
+    global: args::Global,
+}
+
+impl Session {
+    async fn cluster(&self) -> Result<Cluster> {
+        Cluster::connect(&self.global).await
+    }
+}
+
+/// Reads the command line. Help, the version and usage errors are written and end the program.
+pub fn parse(arguments: Vec<OsString>) -> Cli {
+    let matches = command(arguments.first()).get_matches_from(arguments);
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+/// As kubectl's plugin, help shows what people type there.
+fn command(program: Option<&OsString>) -> clap::Command {
+    let name = program.and_then(|program| Path::new(program).file_stem()).and_then(|name| name.to_str());
+    match name {
+        Some("kubectl-daypass") => Cli::command().bin_name("kubectl daypass"),
+        _ => Cli::command().bin_name("daypass"),
+    }
+}
+
+/// Does what was asked, but for running the operator.
+///
+/// # Errors
+/// With what went wrong, what to do about it, and the exit code.
+pub async fn run(cli: Cli) -> Result<(), CliError> {
+    let mut session = Session { out: Output::standard(cli.global.output), ask: Box::new(Terminal), global: cli.global };
+    let session = &mut session;
+    match &cli.command {
+        Command::Secret(command) => match command {
+            SecretCommand::Set(args) => secret::set(session, args).await,
+            SecretCommand::Rotate(args) => secret::rotate(session, args).await,
+            SecretCommand::List => secret::list(session).await,
+            SecretCommand::Delete(args) => secret::delete(session, args).await,
+            SecretCommand::Holders(args) => look::run(session, args).await,
+            SecretCommand::Grant(args) => grant::grant(session, args).await,
+            SecretCommand::Ungrant(args) => grant::ungrant(session, args).await,
+            SecretCommand::Revoke(args) => revoke::run(session, args).await,
+        },
+        Command::Store(command) => store::run(session, command).await,
+        Command::Key(KeyCommand::Add | KeyCommand::Backup { .. } | KeyCommand::Restore { .. }) => {
+            Err(CliError::failure("keys are not served yet"))
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "daypass", &mut script);
+            session.out.text(&String::from_utf8_lossy(&script))
+        }
+        Command::Operator(_) => Err(CliError::usage("the operator runs by itself, not as a command of the tool")),
+    }
+}
+
+/// Writes an error for people to standard error.
+pub fn report(error: &CliError) {
+    Output::standard(output::Format::Table).note(&format!("error: {error}"));
+}
