@@ -1,8 +1,52 @@
 //! Tasks of the project: `cargo xtask --help`.
 
-mod generate;
+#![allow(clippy::print_stdout, reason = "a command's answer goes to standard output")]
 
-fn main() -> anyhow::Result<()> {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(std::path::Path::new("."));
-    generate::run(root, false)
+mod cluster;
+mod generate;
+mod tools;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Tasks of the project", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// A real cluster on this machine: etcd, control plane and a node that runs containers
+    #[command(subcommand)]
+    Cluster(cluster::Command),
+    /// Write the files that are derived from the code: CRDs and field tables
+    Generate {
+        /// Change nothing, and fail where a file has drifted from the code
+        #[arg(long)]
+        check: bool,
+    },
+    /// Get the programs that the local cluster needs, ahead of the first use
+    Tools(tools::Arguments),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
+    let outcome = match arguments.command {
+        Command::Cluster(command) => cluster::run(command).await,
+        Command::Generate { check } => generate::run(root, check),
+        Command::Tools(arguments) => tools::run(&arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

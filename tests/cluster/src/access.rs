@@ -128,7 +128,7 @@ impl Cluster {
 
     /// kubectl as the admin, with its arguments still to come.
     pub fn kubectl_command(&self) -> Command {
-        let mut command = Command::new(&self.tools.kubectl);
+        let mut command = Command::new(&self.record.tools.kubectl);
         command.env("KUBECONFIG", self.kubeconfig());
         command
     }

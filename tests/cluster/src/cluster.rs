@@ -54,6 +54,7 @@ impl Options {
 pub(crate) struct Record {
     pub(crate) ports: Ports,
     pub(crate) admin_token: String,
+    pub(crate) tools: Tools,
     /// None without a node.
     pub(crate) network: Option<Network>,
 }
@@ -62,7 +63,6 @@ pub(crate) struct Record {
 #[derive(Debug)]
 pub struct Cluster {
     pub(crate) state: PathBuf,
-    pub(crate) tools: Tools,
     pub(crate) record: Record,
     /// None for a cluster that another process started.
     supervisor: Option<Mutex<Supervisor>>,
@@ -102,8 +102,8 @@ impl Cluster {
         let plane = ControlPlane { tools: &tools, state: &state, ports, options };
         let admin_token = plane.write_files()?;
         let planned = [plane.etcd(), plane.apiserver(), plane.controller_manager(), plane.scheduler()];
-        let record = Record { ports, admin_token, network: None };
-        let mut cluster = Self { state, tools, record, supervisor: Some(Mutex::new(supervisor)) };
+        let record = Record { ports, admin_token, tools: tools.clone(), network: None };
+        let mut cluster = Self { state, record, supervisor: Some(Mutex::new(supervisor)) };
         let [etcd, apiserver, controller_manager, scheduler] = planned;
         cluster.start_part(&etcd)?;
         cluster.start_part(&apiserver)?;
@@ -118,7 +118,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    pub(crate) fn start_part(&self, part: &Part) -> Result<()> {
+    pub(crate) fn start_part(&self, part: &Part) -> Result<u32> {
         self.with_supervisor(|supervisor| supervisor.start(part))
     }
 
@@ -148,7 +148,7 @@ impl Cluster {
 
     /// The end of a part's log.
     fn log_tail(&self, part: &str) -> String {
-        let path = self.state.join(format!("logs/{part}.log"));
+        let path = self.log(part);
         let tail = File::open(&path).map_err(Into::into).and_then(|mut file| progress::tail(&mut file));
         tail.unwrap_or_else(|error| format!("{}: {error:#}", path.display()))
     }
@@ -159,9 +159,9 @@ impl Cluster {
     }
 
     /// Uses a cluster that another process started.
-    pub(crate) fn connect(state: &Path, tools: Tools, record: Record) -> Self {
+    pub(crate) fn connect(state: &Path, record: Record) -> Self {
         choose_cryptography();
-        Self { state: state.to_owned(), tools, record, supervisor: None }
+        Self { state: state.to_owned(), record, supervisor: None }
     }
 
     /// Lets the cluster live on when this process ends.
@@ -174,9 +174,27 @@ impl Cluster {
         self.with_supervisor(Supervisor::end)
     }
 
-    /// Kills a part (`kubelet`, `kube-scheduler`, ...) as a crash would. It stays away.
+    /// Kills a part (`kubelet`, `kube-scheduler`, ...) or a process of [`Cluster::start_process`] as a crash would, and
+    /// waits for its end. It stays away.
     pub fn kill_part(&self, name: &str) -> Result<()> {
         self.with_supervisor(|supervisor| supervisor.stop(name))
+    }
+
+    /// Starts a program that ends with the cluster at the latest, even if this process is killed. Its output goes to
+    /// [`Cluster::log`]. The variables are added to this process' environment. Returns its process ID.
+    pub fn start_process(&self, name: &str, argv: &[String], env: &[(&str, &str)]) -> Result<u32> {
+        let env = env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        self.start_part(&Part { name: name.to_owned(), argv: argv.to_vec(), env })
+    }
+
+    /// How a part or a process ended by itself, such as `exit code 1` or `killed by SIGTERM`; None while it runs.
+    pub fn end_of(&self, name: &str) -> Result<Option<String>> {
+        Ok(self.with_supervisor(Supervisor::exits)?.remove(name))
+    }
+
+    /// The file with all output of a part (`kubelet`, `kube-apiserver`, ...) or a process.
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.state.join(format!("logs/{name}.log"))
     }
 
     /// The folder with logs, keys and data.

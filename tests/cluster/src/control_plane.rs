@@ -130,6 +130,8 @@ impl ControlPlane<'_> {
             "--kubelet-preferred-address-types=InternalIP".to_owned(),
             format!("--audit-policy-file={}", self.path("audit-policy.yaml")),
             format!("--audit-log-path={}", self.path("audit.log")),
+            // In megabytes. A log that is rotated away in the middle of a test cannot be counted.
+            "--audit-log-maxsize=100000".to_owned(),
         ];
         flags.extend(self.options.apiserver_flags.iter().cloned());
         self.part("kube-apiserver", flags)

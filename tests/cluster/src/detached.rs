@@ -43,7 +43,12 @@ impl Cluster {
         if !folder.exists() {
             return Ok(false);
         }
-        let output = Command::new(Tools::ensure()?.supervisor).arg("end").arg(&folder).output()?;
+        // The one that started the cluster may be older than the sources, and still be the right one to end it.
+        let supervisor = match read(&folder) {
+            Ok(record) if record.tools.supervisor.is_file() => record.tools.supervisor,
+            _ => Tools::ensure()?.supervisor,
+        };
+        let output = Command::new(supervisor).arg("end").arg(&folder).output()?;
         if !output.status.success() {
             bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
         }
@@ -54,10 +59,17 @@ impl Cluster {
         if !state::is_alive(folder) {
             return Ok(None);
         }
-        let record = folder.join("cluster.json");
-        let text = std::fs::read(&record)
-            .with_context(|| format!("a cluster in {} is about to start or to end", folder.display()))?;
-        let record: Record = serde_json::from_slice(&text).with_context(|| format!("read {}", record.display()))?;
-        Ok(Some(Self::connect(folder, Tools::ensure()?, record)))
+        let record = read(folder).with_context(|| {
+            format!(
+                "the cluster in {} is about to start or to end, or an older version started it; to end it: \
+                 cargo xtask cluster down",
+                folder.display()
+            )
+        })?;
+        Ok(Some(Self::connect(folder, record)))
     }
+}
+
+fn read(folder: &Path) -> Result<Record> {
+    Ok(serde_json::from_slice(&std::fs::read(folder.join("cluster.json"))?)?)
 }

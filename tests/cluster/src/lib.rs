@@ -12,12 +12,16 @@
 //!
 //! Every cluster has a supervisor process. It owns all others and ends them, and what they left on the machine, when
 //! the [`Cluster`] is dropped or when the process that holds it dies in whatever way.
+//!
+//! Environment variables: `DAYPASS_CACHE` is the folder of built tools and state; `DAYPASS_TOOLS` a folder with tools that
+//! were built elsewhere; `DAYPASS_KEEP_STATE=1` keeps logs and data of a cluster that ended until the next one starts.
 
 mod access;
 mod audit;
 mod cluster;
 mod control_plane;
 mod detached;
+pub mod etcd;
 pub mod image;
 mod node;
 pub mod packages;

@@ -28,7 +28,10 @@ const OVERLAY_FS: nix::sys::statfs::FsType = nix::sys::statfs::OVERLAYFS_SUPER_M
 
 /// Checks, before anything is started, that this machine can have a node. Installs missing packages.
 pub(crate) fn check() -> Result<()> {
-    ensure!(nix::unistd::geteuid().is_root(), "a node runs containers: start it as root, or leave the node out");
+    ensure!(
+        nix::unistd::geteuid().is_root(),
+        "a node runs containers: start it as root, or leave the node out (--no-node)"
+    );
     packages::ensure(packages::NODE)
 }
 
@@ -52,7 +55,7 @@ impl Cluster {
         })
         .await?;
         let pause = Image::new(PAUSE_IMAGE)
-            .file("/pause", 0o755, std::fs::read(&self.tools.supervisor)?)
+            .file("/pause", 0o755, std::fs::read(&self.record.tools.supervisor)?)
             .entrypoint(&["/pause", "pause"]);
         self.load(&pause)?;
         self.start_part(&self.kubelet(&network)?)?;
@@ -254,6 +257,8 @@ ShimCgroup = {shims}
             "imageGCHighThresholdPercent": 100,
             "podLogsDir": self.path("pod-logs"),
             "maxPods": 250,
+            // Nobody answers there. Without an address each Pod gets an event of warning.
+            "clusterDNS": ["10.96.0.10"],
             "clusterDomain": "cluster.local",
             "crashLoopBackOff": {"maxContainerRestartPeriod": "1s"},
         });
@@ -262,7 +267,7 @@ ShimCgroup = {shims}
         Ok(Part {
             name: "kubelet".to_owned(),
             argv: vec![
-                self.tools.kubernetes.display().to_string(),
+                self.record.tools.kubernetes.display().to_string(),
                 "kubelet".to_owned(),
                 format!("--config={}", path.display()),
                 format!("--kubeconfig={}", self.path("kubelet.kubeconfig")),

@@ -35,6 +35,7 @@ enum Request<'a> {
 #[serde(default)]
 struct Answer {
     error: String,
+    pid: u32,
     exits: BTreeMap<String, String>,
     network: Option<Network>,
 }
@@ -90,8 +91,9 @@ impl Supervisor {
         Ok(supervisor)
     }
 
-    pub(crate) fn start(&mut self, part: &Part) -> Result<()> {
-        self.call(&Request::Start(part)).map(drop)
+    /// Starts a part and returns its process ID.
+    pub(crate) fn start(&mut self, part: &Part) -> Result<u32> {
+        Ok(self.call(&Request::Start(part))?.pid)
     }
 
     pub(crate) fn stop(&mut self, part: &str) -> Result<()> {

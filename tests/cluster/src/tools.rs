@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::{paths, progress};
@@ -15,7 +16,7 @@ const GO_FOR_KUBERNETES: (u32, u32) = (1, 25);
 const GO_FOR_HELM: (u32, u32) = (1, 26);
 
 /// Paths of the built programs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Tools {
     /// All servers of Kubernetes and etcd in one program; the first argument says which.
     pub kubernetes: PathBuf,
@@ -28,18 +29,28 @@ pub struct Tools {
 impl Tools {
     /// Builds what is not in the cache yet: minutes the first time, and it says so on standard error.
     pub fn ensure() -> Result<Self> {
+        if let Some(folder) = std::env::var_os("DAYPASS_TOOLS") {
+            return Self::of(Path::new(&folder));
+        }
         let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("kubernetes");
         let key = hash(&module)?;
         let folder = cached(&format!("kubernetes-{}", &key[..16]), |folder| build_kubernetes(&module, folder))?;
-        Ok(Self {
-            kubernetes: folder.join("kubernetes"),
-            kubectl: folder.join("kubectl"),
-            supervisor: folder.join("supervisor"),
-        })
+        Self::of(&folder)
+    }
+
+    fn of(folder: &Path) -> Result<Self> {
+        let [kubernetes, kubectl, supervisor] = ["kubernetes", "kubectl", "supervisor"].map(|name| folder.join(name));
+        for program in [&kubernetes, &kubectl, &supervisor] {
+            ensure!(program.is_file(), "there is no {}", program.display());
+        }
+        Ok(Self { kubernetes, kubectl, supervisor })
     }
 
     /// Builds helm if it is not in the cache yet, and returns its path.
     pub fn helm() -> Result<PathBuf> {
+        if let Some(folder) = std::env::var_os("DAYPASS_TOOLS") {
+            return Ok(Path::new(&folder).join("helm"));
+        }
         Ok(cached(&format!("helm-{HELM_VERSION}"), build_helm)?.join("helm"))
     }
 }

@@ -40,6 +40,49 @@ async fn the_audit_log_tells_who_asked() {
 }
 
 #[tokio::test]
+async fn the_dump_of_etcd_holds_what_was_stored() {
+    let cluster = Cluster::shared().await.unwrap();
+    let namespace = cluster.namespace("stored").await.unwrap();
+    let map = json!({"metadata": {"name": "kept"}, "data": {"key": "a-value-to-find"}});
+    let maps = Api::<ConfigMap>::namespaced(cluster.admin().unwrap(), &namespace);
+    maps.create(&PostParams::default(), &serde_json::from_value(map).unwrap()).await.unwrap();
+
+    let dump = cluster.etcd_dump().await.unwrap();
+    let key = format!("/registry/configmaps/{namespace}/kept");
+    let entry = dump.iter().find(|entry| entry.key.0 == key.as_bytes()).unwrap();
+    assert!(String::from_utf8_lossy(&entry.value.0).contains("a-value-to-find"));
+    let keys: std::collections::HashSet<_> = dump.iter().map(|entry| &entry.key.0).collect();
+    assert!(keys.len() == dump.len() && keys.len() > 200, "several pages, nothing twice: {}", dump.len());
+}
+
+#[tokio::test]
+async fn a_process_is_watched_and_killed() {
+    let cluster = Cluster::shared().await.unwrap();
+    let shell = |script: &str| ["/bin/sh", "-c", script].map(str::to_owned);
+    let pid = cluster.start_process("greeter", &shell("echo hello $WHO; exec sleep 1000"), &[("WHO", "you")]).unwrap();
+    poll(Duration::from_secs(10), "it has said hello", async || {
+        let log = std::fs::read_to_string(cluster.log("greeter"))?;
+        anyhow::ensure!(log == "hello you\n", "{log}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(cluster.end_of("greeter").unwrap(), None);
+    cluster.kill_part("greeter").unwrap();
+    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+
+    cluster.start_process("quitter", &shell("exit 7"), &[]).unwrap();
+    poll(Duration::from_secs(10), "the other one has ended", async || {
+        let end = cluster.end_of("quitter")?.ok_or_else(|| anyhow::anyhow!("it runs"))?;
+        anyhow::ensure!(end == "exit code 7", "{end}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    cluster.kill_part("quitter").unwrap();
+}
+
+#[tokio::test]
 async fn a_service_account_signs_in() {
     let cluster = Cluster::shared().await.unwrap();
     let namespace = cluster.namespace("token").await.unwrap();

@@ -62,6 +62,7 @@ func makeCgroup(group string) error {
 			if err := os.Mkdir(folder, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 				return err
 			}
+			enableControllers(parent)
 			if err := inheritProcessors(parent, folder); err != nil {
 				return err
 			}
@@ -69,6 +70,15 @@ func makeCgroup(group string) error {
 		}
 	}
 	return nil
+}
+
+// enableControllers lets the groups below a folder have limits, with version 2. Where that is refused, as in a container
+// that shares its group with others, the kubelet tells what it lacks.
+func enableControllers(folder string) {
+	controllers, _ := os.ReadFile(filepath.Join(folder, "cgroup.controllers"))
+	for _, name := range strings.Fields(string(controllers)) {
+		_ = os.WriteFile(filepath.Join(folder, "cgroup.subtree_control"), []byte("+"+name), 0)
+	}
 }
 
 // inheritProcessors fills a new set of processors: with version 1 it is empty and takes no process.

@@ -150,9 +150,15 @@ func lockState(state string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		file.Close()
-		return nil, fmt.Errorf("%s belongs to a cluster that runs: %w", state, err)
+	// Who only looks whether we are alive holds it for a moment.
+	for deadline := time.Now().Add(2 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return file, nil
+		}
+		if err != unix.EWOULDBLOCK && err != unix.EINTR || time.Now().After(deadline) {
+			file.Close()
+			return nil, fmt.Errorf("%s belongs to a cluster that runs: %w", state, err)
+		}
 	}
-	return file, nil
 }

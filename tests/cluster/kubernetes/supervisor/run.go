@@ -32,6 +32,7 @@ type request struct {
 // answer is one line of output: one for each request, in their order, and one at the start.
 type answer struct {
 	Error   string            `json:"error,omitempty"`
+	Pid     int               `json:"pid,omitempty"`
 	Exits   map[string]string `json:"exits,omitempty"`
 	Network *network          `json:"network,omitempty"`
 }
@@ -132,7 +133,11 @@ func toAnswer(err error) answer {
 func (s *supervisor) handle(r request) answer {
 	switch {
 	case r.Start != nil:
-		return toAnswer(s.start(*r.Start))
+		pid, err := s.start(*r.Start)
+		if err != nil {
+			return answer{Error: err.Error()}
+		}
+		return answer{Pid: pid}
 	case r.Stop != "":
 		return toAnswer(s.stop(r.Stop))
 	case r.Exits:
@@ -157,19 +162,19 @@ func (s *supervisor) handle(r request) answer {
 	return answer{Error: "an empty request"}
 }
 
-func (s *supervisor) start(spec partSpec) error {
+func (s *supervisor) start(spec partSpec) (int, error) {
 	if len(spec.Argv) == 0 {
-		return fmt.Errorf("%s: no command", spec.Name)
+		return 0, fmt.Errorf("%s: no command", spec.Name)
 	}
 	path := filepath.Join(s.state, "logs", spec.Name+".log")
 	log, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer log.Close()
 	nothing, err := os.Open(os.DevNull)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer nothing.Close()
 	process, err := os.StartProcess(spec.Argv[0], spec.Argv, &os.ProcAttr{
@@ -179,10 +184,10 @@ func (s *supervisor) start(spec partSpec) error {
 		Sys:   &unix.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL},
 	})
 	if err != nil {
-		return fmt.Errorf("%s: %w", spec.Name, err)
+		return 0, fmt.Errorf("%s: %w", spec.Name, err)
 	}
 	s.parts = append(s.parts, &part{name: spec.Name, pid: process.Pid})
-	return record(s.state, process.Pid)
+	return process.Pid, record(s.state, process.Pid)
 }
 
 // stop kills the newest part of that name and waits for its end. Its own children live on.
