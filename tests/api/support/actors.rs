@@ -227,4 +227,3 @@ async fn apply(client: &Client, namespace: &str, object: Value) -> Result<()> {
 fn jiff_now() -> String {
     daypass::api::Time(jiff::Timestamp::now()).to_second().to_string()
 }
-
