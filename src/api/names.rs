@@ -23,13 +23,13 @@ pub fn team_secret_object(name: &str) -> String {
 /// The name of a run's Secret and Pod: `daypass-run-<object, cut to 24>-<attempt>-<10 letters of a hash>`, at most 63
 /// characters. The hash is over the object's UID, the benchmark (empty for a Sandbox) and the attempt.
 pub fn run_name(object: &str, uid: &str, benchmark: &str, attempt: u32) -> String {
+    // Consonants and digits, so that no word comes out; 10 letters of 5 bits are 50 bits.
+    const ALPHABET: &[u8; 32] = b"bcdfghjklmnpqrstvwxz0123456789ae";
     let mut hash = Sha256::new();
     for part in [uid, benchmark, &attempt.to_string()] {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
-    // Consonants and digits of base 20 and more read as no word; 10 letters of 5 bits are 50 bits.
-    const ALPHABET: &[u8; 32] = b"bcdfghjklmnpqrstvwxz0123456789ae";
     let suffix: String =
         hash.finalize().iter().take(10).map(|byte| char::from(ALPHABET[usize::from(byte & 31)])).collect();
     let cut: String = object.replace('.', "-").chars().take(24).collect();

@@ -48,7 +48,7 @@ pub(super) async fn lead(
         pods: pods.0.clone(),
         stores: stores.0.clone(),
         team_secrets: team_secrets.0.clone(),
-        resolver: Resolver::new(client.clone(), stores.0.clone(), keys.clone()),
+        resolver: Resolver::new(client.clone(), stores.0.clone(), keys.clone(), metrics.clone()),
         guarded: guarded.clone(),
         defaults: config.defaults(),
         events: config.events,
@@ -189,14 +189,18 @@ async fn housekeep(ctx: Arc<Context>, stores: WakeStores) {
         if ctx.sandboxes.wait_until_ready().await.is_ok() {
             ctx.memory.retain(&live);
         }
-        let (mut active, mut holding, mut overdue) = (0, 0, 0);
+        let (mut active, mut holding, mut overdue, mut oldest) = (0, 0, 0, 0);
+        let now = ctx.clock.now();
         for sandbox in ctx.sandboxes.state() {
             let Some(status) = &sandbox.status else { continue };
             active += usize::from(!matches!(status.phase, Phase::Completed | Phase::Failed | Phase::Terminated));
             holding += usize::from(matches!(status.secrets_state.as_deref(), Some("Injected" | "RemovalFailing")));
             overdue += usize::from(status.secrets_state.as_deref() == Some("RemovalFailing"));
+            if let (Some(made), None) = (status.secret_injected_at, status.secret_removed_at) {
+                oldest = oldest.max(now.duration_since(made.0).as_secs());
+            }
         }
-        ctx.metrics.live("Sandbox", active, holding, overdue);
+        ctx.metrics.live("Sandbox", active, holding, overdue, oldest);
         for store in ctx.stores.state() {
             let _ = stores.send(ObjectRef::from_obj(&*store));
         }

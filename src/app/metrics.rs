@@ -1,11 +1,9 @@
 //! Metrics, by the names that README and dashboards use. Labels are static: no name of an object is one.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use kube::Client;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -23,8 +21,35 @@ struct Outcome {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Backend {
+    backend: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BackendOutcome {
+    backend: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Decision {
+    decision: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Request {
+    verb: &'static str,
+    resource: &'static str,
+    code: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Kind {
     kind: &'static str,
+}
+
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.005, 2.0, 16))
 }
 
 /// All metrics of the process.
@@ -33,6 +58,12 @@ pub struct Metrics {
     time_to_secret: Histogram,
     time_to_pod: Histogram,
     secret_exposure: Histogram,
+    secret_removal: Histogram,
+    resolves: Family<BackendOutcome, Counter>,
+    resolve_duration: Family<Backend, Histogram>,
+    authorizations: Family<Decision, Counter>,
+    api_requests: Family<Request, Counter>,
+    oldest_run_secret: Gauge,
     runs: Family<Outcome, Counter>,
     reconciles: Family<Outcome, Counter>,
     reconcile_duration: Histogram,
@@ -52,11 +83,16 @@ impl Metrics {
     /// Registers all metrics.
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("daypass");
-        let seconds = || Histogram::new(exponential_buckets(0.005, 2.0, 16));
         let metrics = Self {
             time_to_secret: seconds(),
             time_to_pod: seconds(),
             secret_exposure: seconds(),
+            secret_removal: seconds(),
+            resolves: Family::default(),
+            resolve_duration: Family::new_with_constructor(seconds),
+            authorizations: Family::default(),
+            api_requests: Family::default(),
+            oldest_run_secret: Gauge::default(),
             runs: Family::default(),
             reconciles: Family::default(),
             reconcile_duration: seconds(),
@@ -72,7 +108,27 @@ impl Metrics {
         timed("time_to_secret", "From an object's creation to its acknowledged run Secret", &metrics.time_to_secret);
         timed("time_to_pod", "From an object's creation to its acknowledged Pod", &metrics.time_to_pod);
         timed("secret_exposure", "From a run Secret's creation to the proof that it is gone", &metrics.secret_exposure);
+        timed(
+            "secret_removal",
+            "From the moment a run Secret is due to go to the proof that it is gone",
+            &metrics.secret_removal,
+        );
         timed("reconcile_duration", "One reconcile", &metrics.reconcile_duration);
+        registry.register_with_unit(
+            "resolve_duration",
+            "One question to a store",
+            Unit::Seconds,
+            metrics.resolve_duration.clone(),
+        );
+        registry.register_with_unit(
+            "run_secret_oldest_age",
+            "Age of the oldest run Secret that is not proven gone",
+            Unit::Seconds,
+            metrics.oldest_run_secret.clone(),
+        );
+        registry.register("resolves", "Secrets asked of stores", metrics.resolves.clone());
+        registry.register("authorizations", "Rights asked for runs", metrics.authorizations.clone());
+        registry.register("api_requests", "Requests to the API server", metrics.api_requests.clone());
         registry.register("runs", "Runs that ended", metrics.runs.clone());
         registry.register("reconciles", "Reconciles", metrics.reconciles.clone());
         registry.register("leader", "1 where this process leads", metrics.leader.clone());
@@ -108,6 +164,32 @@ impl Metrics {
         self.secret_exposure.observe(duration.as_secs_f64().max(0.0));
     }
 
+    /// A run Secret was proven gone, that long after it was first due to go.
+    pub fn secret_removal(&self, duration: SignedDuration) {
+        self.secret_removal.observe(duration.as_secs_f64().max(0.0));
+    }
+
+    /// A store answered for one secret.
+    pub fn resolved(&self, backend: &'static str, outcome: &'static str) {
+        self.resolves.get_or_create(&BackendOutcome { backend, outcome }).inc();
+    }
+
+    /// A store was asked.
+    pub fn resolve_took(&self, backend: &'static str, took: Duration) {
+        self.resolve_duration.get_or_create(&Backend { backend }).observe(took.as_secs_f64());
+    }
+
+    /// A run's right was asked for.
+    pub fn authorized(&self, allowed: bool) {
+        let decision = if allowed { "allowed" } else { "denied" };
+        self.authorizations.get_or_create(&Decision { decision }).inc();
+    }
+
+    /// The API server answered a request. Code 0: it did not.
+    pub(super) fn requested(&self, verb: &'static str, resource: &'static str, code: u16) {
+        self.api_requests.get_or_create(&Request { verb, resource, code }).inc();
+    }
+
     /// A reconcile ended.
     pub fn reconciled(&self, kind: &'static str, well: bool, took: Duration) {
         self.reconciles.get_or_create(&Outcome { kind, outcome: if well { "ok" } else { "error" } }).inc();
@@ -129,20 +211,12 @@ impl Metrics {
         self.leader.set(leads.into());
     }
 
-    /// How many runs are under way, hold a Secret, and cannot lose it.
-    pub fn live(&self, kind: &'static str, active: usize, holding: usize, overdue: usize) {
+    /// How many runs are under way, hold a Secret (the oldest since how many seconds), and cannot lose it.
+    pub fn live(&self, kind: &'static str, active: usize, holding: usize, overdue: usize, oldest: i64) {
+        self.oldest_run_secret.set(oldest);
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         self.runs_active.get_or_create(&Kind { kind }).set(count(active));
         self.run_secrets_live.set(count(holding));
         self.removals_overdue.set(count(overdue));
     }
-}
-
-/// The operator's client.
-///
-/// # Errors
-/// No API server is configured, or its configuration cannot be read.
-pub async fn client(_metrics: &Arc<Metrics>) -> Result<Client, kube::Error> {
-    let config = kube::Config::infer().await.map_err(kube::Error::InferConfig)?;
-    Client::try_from(config)
 }

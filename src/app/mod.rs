@@ -1,5 +1,6 @@
 //! The operator's process: configuration, telemetry, leadership, and the wiring of everything else.
 
+mod client;
 pub mod config;
 mod http;
 mod lead;
@@ -37,7 +38,7 @@ pub async fn run(config: &Path) -> anyhow::Result<()> {
     let config = Config::read(config)?;
     telemetry::start(&config.log)?;
     let metrics = Arc::new(Metrics::new());
-    let client = metrics::client(&metrics).await.context("find the API server")?;
+    let client = client::client(&metrics).await.context("find the API server")?;
     let namespace = config.namespace(client.default_namespace());
     let identity = config.identity();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace, identity, "starting");

@@ -234,7 +234,11 @@ pub enum StoreCommand {
 #[derive(Debug, Subcommand)]
 pub enum KeyCommand {
     /// Add a key: the newest seals, all open
-    Add,
+    Add {
+        /// Do not ask where keys are lost
+        #[arg(short, long)]
+        yes: bool,
+    },
     /// Write all keys to a file, encrypted with a passphrase
     Backup {
         /// The file to make; an existing one is refused

@@ -8,6 +8,7 @@ mod error;
 mod grant;
 mod grants;
 mod holders;
+mod key;
 mod look;
 mod manifest;
 mod output;
@@ -22,8 +23,8 @@ use std::path::Path;
 
 use clap::{CommandFactory, FromArgMatches};
 
+use args::SecretCommand;
 pub use args::{Cli, Command, OperatorArgs};
-use args::{KeyCommand, SecretCommand};
 use ask::{Ask, Terminal};
 use connect::Cluster;
 use error::Result;
@@ -77,9 +78,7 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
             SecretCommand::Revoke(args) => revoke::run(session, args).await,
         },
         Command::Store(command) => store::run(session, command).await,
-        Command::Key(KeyCommand::Add | KeyCommand::Backup { .. } | KeyCommand::Restore { .. }) => {
-            Err(CliError::failure("keys are not served yet"))
-        }
+        Command::Key(command) => key::run(session, command).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "daypass", &mut script);

@@ -10,10 +10,8 @@ use super::error::{CliError, Needs, Result, api_error};
 use crate::api::SealedVersion;
 use crate::secret::SecretValue;
 use crate::stores::sealed::key::{KeyId, PublicKey};
+use crate::stores::sealed::key_life::PUBLIC_KEYS;
 use crate::stores::sealed::seal::{Binding, seal};
-
-/// The ConfigMap that lists the public keys, in the operator's namespace.
-const PUBLIC_KEYS: &str = "daypass-public-keys";
 
 /// A key that values are sealed to.
 pub struct SealingKey {

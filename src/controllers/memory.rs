@@ -20,6 +20,8 @@ pub struct Remembered {
     pub written: Option<(String, String)>,
     /// The Pod was seen by the watch: from now on its absence there counts.
     pub pod_watched: bool,
+    /// The Pod's creation was sent, and its answer lost: it may be there.
+    pub pod_uncertain: bool,
     /// Something that is not ours stands under the Pod's name.
     pub pod_foreign: bool,
     /// The conditions that this process last wrote.
@@ -53,7 +55,7 @@ impl Memory {
         // Until the first list is in, everything may be inherited.
         let fresh = inherited.as_ref().is_some_and(|uids| !uids.contains(uid));
         let secret = if fresh { SecretFact::NotMade } else { SecretFact::Unknown };
-        Remembered { facts: Facts { fresh, secret, ..Facts::default() }, ..Remembered::default() }
+        Remembered { facts: Facts { secret, fresh, ..Facts::default() }, ..Remembered::default() }
     }
 
     /// Keeps what was learnt.

@@ -36,6 +36,7 @@ pub async fn reconcile(store: Arc<TeamSecretStore>, ctx: Arc<Context>) -> Result
 }
 
 /// How long to wait after a failure.
+#[expect(clippy::needless_pass_by_value, reason = "the signature is the controller's")]
 pub fn error_policy(store: Arc<TeamSecretStore>, error: &CallError, ctx: Arc<Context>) -> Action {
     let delay = ctx.memory.back_off(&store.uid().unwrap_or_default());
     tracing::warn!(namespace = store.namespace(), name = store.name_any(), %error, "reconcile of a store failed");

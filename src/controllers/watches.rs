@@ -83,6 +83,7 @@ impl Watches {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the signature is the predicate's")]
 fn shape(sandbox: &Sandbox) -> Option<u64> {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let mut hasher = DefaultHasher::new();

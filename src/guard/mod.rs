@@ -108,21 +108,36 @@ impl fmt::Display for GuardReport {
 
 /// Asks for every proof. Changes nothing: reads by name, and dry-runs. Never fails: what cannot be asked is a finding.
 pub async fn prove(client: &Client, config: &GuardConfig) -> GuardReport {
-    let checks: Vec<_> = probes::POLICIES.iter().map(|policy| policies::check(client, config, policy)).collect();
-    let read = stream::iter(checks).buffered(CONCURRENCY).filter_map(std::future::ready).collect::<Vec<_>>().await;
+    let read: Vec<_> = probes::POLICIES.iter().map(|policy| policies::check(client, config, policy)).collect();
+    let read = findings(read).await;
     // A policy that is known to be missing needs no proof that it does not act.
-    let absent: Vec<_> = read.iter().map(|finding| finding.policy.clone()).collect();
-    let tried = stream::iter(probes::probes(config))
-        .filter(|probe| std::future::ready(!absent.iter().any(|name| name == probe.policy)))
+    let absent = |policy| read.iter().any(|finding: &Finding| finding.policy == policy);
+    let tried: Vec<_> = probes::probes(config)
+        .into_iter()
+        .filter(|probe| !absent(probe.policy))
         .map(|probe| probes::attempt(client, config, probe))
-        .buffered(CONCURRENCY)
-        .filter_map(std::future::ready)
-        .collect::<Vec<_>>()
-        .await;
+        .collect();
+    let tried = findings(tried).await;
     GuardReport { missing: read.into_iter().chain(tried).collect() }
+}
+
+/// Asks a few at a time, and keeps their order.
+async fn findings<F: Future<Output = Option<Finding>>>(asked: Vec<F>) -> Vec<Finding> {
+    stream::iter(asked).buffered(CONCURRENCY).filter_map(std::future::ready).collect().await
 }
 
 /// The line that writes the chart's objects anew, over what was changed by hand.
 fn mend(config: &GuardConfig) -> String {
     format!("write it anew: helm upgrade daypass CHART -n {} --reuse-values --force-conflicts", config.namespace)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proof_can_be_a_task() {
+        fn task<T: Send>(_: impl FnOnce(Client, GuardConfig) -> T) {}
+        task(|client, config| async move { prove(&client, &config).await });
+    }
 }

@@ -1,7 +1,7 @@
 //! Who may use which secret: asked of the API server at every run, failing closed.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
@@ -9,6 +9,7 @@ use kube::api::{Api, PostParams};
 use kube::{Client, api::ObjectMeta};
 
 use crate::api::GROUP;
+use crate::app::metrics::Metrics;
 use crate::kube_ext::{CallError, must};
 
 /// How long a yes may be kept. A no is never kept.
@@ -23,12 +24,13 @@ type Question = (String, String, String, String);
 pub struct Authorizer {
     reviews: Api<SubjectAccessReview>,
     allowed: Mutex<HashMap<Question, Instant>>,
+    metrics: Arc<Metrics>,
 }
 
 impl Authorizer {
     /// An authorizer that asks with this client.
-    pub fn new(client: Client) -> Self {
-        Self { reviews: Api::all(client), allowed: Mutex::default() }
+    pub fn new(client: Client, metrics: Arc<Metrics>) -> Self {
+        Self { reviews: Api::all(client), allowed: Mutex::default(), metrics }
     }
 
     /// Whether the ServiceAccount holds `use` on the access name in the team's namespace.
@@ -57,6 +59,7 @@ impl Authorizer {
         let answer =
             must("ask for the right to use a secret", self.reviews.create(&PostParams::default(), &review)).await?;
         let yes = answer.status.is_some_and(|status| status.allowed && status.denied != Some(true));
+        self.metrics.authorized(yes);
         let mut allowed = self.allowed.lock().unwrap_or_else(PoisonError::into_inner);
         if yes && allowed.len() < MOST {
             allowed.insert(question, asked);

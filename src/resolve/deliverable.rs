@@ -107,13 +107,13 @@ mod tests {
 
     #[test]
     fn what_no_variable_can_hold_goes_as_a_file() {
-        for value in [&b"\xff\xfe"[..], b"a\0b", &[b'x'; 128 * 1024]] {
+        for value in [&b"\xff\xfe"[..], b"a\0b", &vec![b'x'; 128 * 1024]] {
             let Err(Fault::Undeliverable(text)) = ask(None, value, Delivery::Env) else { panic!("must be refused") };
             assert!(text.contains("delivery: File"));
             assert_eq!(ask(None, value, Delivery::File).unwrap(), value);
         }
-        assert!(ask(None, &[b'x'; 128 * 1024 - 5], Delivery::Env).is_ok());
-        assert!(ask(None, &[b'x'; 128 * 1024 - 4], Delivery::Env).is_err());
+        assert!(ask(None, &vec![b'x'; 128 * 1024 - 5], Delivery::Env).is_ok());
+        assert!(ask(None, &vec![b'x'; 128 * 1024 - 4], Delivery::Env).is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod deliverable;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kube::Client;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -16,6 +16,7 @@ pub use authorize::Authorizer;
 use self::deliverable::Fault;
 use crate::api::names::DEFAULT_STORE;
 use crate::api::{BackendKind, Reason, SecretReference, TeamSecretStore};
+use crate::app::metrics::Metrics;
 use crate::kube_ext::CallError;
 use crate::run::{Problem, Resolution, Run};
 use crate::secret::SecretValue;
@@ -39,12 +40,18 @@ pub struct Resolver {
     authorizer: Authorizer,
     stores: Store<TeamSecretStore>,
     keys: watch::Receiver<KeyState>,
+    metrics: Arc<Metrics>,
 }
 
 impl Resolver {
     /// A resolver over a watched list of stores and the live keys of the sealed store.
-    pub fn new(client: Client, stores: Store<TeamSecretStore>, keys: watch::Receiver<KeyState>) -> Self {
-        Self { authorizer: Authorizer::new(client.clone()), client, stores, keys }
+    pub fn new(
+        client: Client,
+        stores: Store<TeamSecretStore>,
+        keys: watch::Receiver<KeyState>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { authorizer: Authorizer::new(client.clone(), metrics.clone()), client, stores, keys, metrics }
     }
 
     /// What is wrong with the sealed store's keys, if anything.
@@ -79,9 +86,12 @@ impl Resolver {
                     problems.push(Problem { reference: None, reason, message, waits });
                 }
                 Ok(backend) => {
+                    let asked = Instant::now();
                     let answers = fetch(&*backend, run, &indexes).await;
+                    self.metrics.resolve_took(BackendKind::Sealed.as_str(), asked.elapsed());
                     for (index, answer) in indexes.into_iter().zip(answers) {
                         let reference = &run.references[index];
+                        self.metrics.resolved(BackendKind::Sealed.as_str(), outcome(&answer));
                         match answer.map_err(Fault::from).and_then(|fetched| {
                             deliverable::deliverable(reference, fetched.value, run.delivery)
                                 .map(|value| (value, fetched.version))
@@ -164,6 +174,19 @@ fn by_store(run: &Run, allowed: &[usize]) -> BTreeMap<(String, String), Vec<usiz
         groups.entry(key).or_default().push(index);
     }
     groups
+}
+
+/// The metrics' word for an answer.
+fn outcome(answer: &Result<crate::stores::Fetched, StoreError>) -> &'static str {
+    match answer {
+        Ok(_) => "value",
+        Err(StoreError::NotFound(_)) => "not_found",
+        Err(StoreError::Denied(_)) => "denied",
+        Err(StoreError::Throttled { .. }) => "throttled",
+        Err(StoreError::Unavailable(_)) => "unavailable",
+        Err(StoreError::Malformed(_)) => "malformed",
+        Err(StoreError::KeyLost(_)) => "key_lost",
+    }
 }
 
 async fn fetch(

@@ -1,34 +1,43 @@
-//! The chart, installed without its Deployment: in this tier nothing can run it.
+//! The chart on control planes where no operator runs: whoever acts there is the test.
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use daypass::guard::{GuardConfig, prove};
-use daypass_testcluster::{Cluster, poll};
+use daypass_testcluster::{Cluster, Options, poll};
 use kube::Client;
-use tokio::sync::OnceCell;
 
 /// The release's namespace.
 pub const SYSTEM: &str = "daypass-system";
-/// The operator's user name.
-pub const OPERATOR: &str = "system:serviceaccount:daypass-system:daypass-operator";
 
-static INSTALLED: OnceCell<()> = OnceCell::const_new();
+static INSTALLED: OnceLock<Result<Cluster, String>> = OnceLock::new();
 
 /// The chart's folder.
 pub fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("charts/daypass")
 }
 
-/// The control plane that all tests share, with the chart installed and its policies in force.
+/// A control plane for all tests that need no operator, with the chart installed and its policies in force.
 pub async fn installed() -> Result<&'static Cluster> {
-    let cluster = Cluster::shared().await?;
-    INSTALLED.get_or_try_init(|| install(cluster, &[])).await?;
-    Ok(cluster)
+    let start = || {
+        INSTALLED.get_or_init(|| {
+            let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
+            runtime
+                .block_on(async {
+                    let cluster = Cluster::start(Options::control_plane()).await?;
+                    install(&cluster, &[]).await?;
+                    Ok(cluster)
+                })
+                .map_err(|error: anyhow::Error| format!("{error:#}"))
+        })
+    };
+    // Blocking: the first caller starts it, the others wait here.
+    tokio::task::spawn_blocking(start).await?.as_ref().map_err(|error| anyhow!("{error}"))
 }
 
-/// Installs or upgrades the chart and waits until its policies are in force.
+/// Installs or upgrades the chart without its Pods and waits until its policies are in force.
 pub async fn install(cluster: &Cluster, arguments: &[&str]) -> Result<()> {
     let folder = folder().display().to_string();
     let mut all = vec![
@@ -54,7 +63,7 @@ pub async fn install(cluster: &Cluster, arguments: &[&str]) -> Result<()> {
     .await
 }
 
-/// The operator, with a token of its own ServiceAccount.
+/// The operator, with a token of its own `ServiceAccount`.
 pub async fn operator(cluster: &Cluster) -> Result<Client> {
     cluster.client_with_token(&cluster.service_account_token(SYSTEM, "daypass-operator").await?)
 }

@@ -17,6 +17,7 @@ use kube::{Api, Client, ResourceExt};
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::ask::{Verdict, get, post};
 use crate::chart::{self, SYSTEM};
 
 /// How long the API server may take until a changed policy acts.
@@ -119,7 +120,80 @@ async fn every_hole_shows() -> Result<()> {
     // The line that the findings name mends it all.
     Api::<ValidatingAdmissionPolicy>::all(admin).delete("daypass-no-orphans", &DeleteParams::default()).await?;
     finds(&operator, &["daypass-no-orphans"]).await?;
-    chart::install(&cluster, &[]).await
+    chart::install(&cluster, &[]).await?;
+    audiences_pass_by_name(&cluster, &operator).await?;
+    uninstalling_keeps_keys_and_objects(&cluster).await
+}
+
+/// A cloud's webhook may inject a token for the cloud; for the API server nothing may, not even the chart's values.
+async fn audiences_pass_by_name(cluster: &Cluster, operator: &Client) -> Result<()> {
+    let cloud = "sts.amazonaws.com";
+    let api_server = "https://kubernetes.default.svc";
+    let values = format!("policies.allowedTokenAudiences={{{cloud},{api_server}}}");
+    chart::install(cluster, &["--set", &values]).await?;
+    let pod = |audience: &str, source: serde_json::Value| {
+        json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": "daypass-run-a", "ownerReferences": [{
+                "apiVersion": "daypass.dev/v1alpha1", "kind": "Sandbox", "name": "a", "uid": "a", "controller": true,
+                "blockOwnerDeletion": true,
+            }]},
+            "spec": {
+                "serviceAccountName": "daypass-operator", "automountServiceAccountToken": false, "restartPolicy": "Never",
+                "containers": [{"name": "main", "image": "i"}],
+                "volumes": [{"name": "v", "projected": {"sources": [
+                    {"serviceAccountToken": {"path": "token", "audience": audience}}, source,
+                ]}}],
+            },
+        })
+    };
+    let path = format!("/api/v1/namespaces/{SYSTEM}/pods?dryRun=All");
+    let same = json!({"serviceAccountToken": {"path": "again", "audience": cloud}});
+    let mut verdict = Verdict::default();
+    verdict.code("the cloud's", &post(operator, &path, &pod(cloud, same.clone())).await?, 201);
+    for (case, pod, rule) in [
+        ("the API server's", pod(api_server, same), "a run's Pod has no service account token"),
+        (
+            "no audience",
+            pod(cloud, json!({"serviceAccountToken": {"path": "t"}})),
+            "a run's Pod has no service account token",
+        ),
+        ("a Secret beside it", pod(cloud, json!({"secret": {"name": "x"}})), "volumes of a run's Pod"),
+    ] {
+        verdict.refused(case, &post(operator, &path, &pod).await?, "daypass-operator-pods", rule);
+    }
+    verdict.end();
+    Ok(())
+}
+
+async fn uninstalling_keeps_keys_and_objects(cluster: &Cluster) -> Result<()> {
+    let admin = cluster.admin()?;
+    let core = format!("/api/v1/namespaces/{SYSTEM}");
+    let keys =
+        json!({"apiVersion": "v1", "kind": "Secret", "type": "daypass.dev/keys", "metadata": {"name": "daypass-keys"}});
+    let public = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "daypass-public-keys"}});
+    let runs = "/apis/daypass.dev/v1alpha1/namespaces/default/sandboxes";
+    let run =
+        json!({"apiVersion": "daypass.dev/v1alpha1", "kind": "Sandbox", "metadata": {"name": "kept"}, "spec": {}});
+    let mut verdict = Verdict::default();
+    for (path, object) in
+        [(format!("{core}/secrets"), keys), (format!("{core}/configmaps"), public), (runs.into(), run)]
+    {
+        verdict.code(&path, &post(&admin, &path, &object).await?, 201);
+    }
+    cluster.helm(&["uninstall", "daypass", "--namespace", SYSTEM])?;
+    for path in [
+        format!("{core}/secrets/daypass-keys"),
+        format!("{core}/configmaps/daypass-public-keys"),
+        format!("{runs}/kept"),
+    ] {
+        verdict.code(&path, &get(&admin, &path).await?, 200);
+    }
+    let gone = "/apis/rbac.authorization.k8s.io/v1/clusterroles/daypass-operator";
+    verdict.code(gone, &get(&admin, gone).await?, 404);
+    verdict.end();
+    // And it can come back to what was kept.
+    chart::install(cluster, &[]).await
 }
 
 async fn a_missing_policy_or_binding_shows(admin: &Client, operator: &Client) -> Result<()> {
@@ -166,7 +240,7 @@ async fn a_rule_that_does_not_bite_shows(admin: &Client, operator: &Client) -> R
         let written = policies.get(policy.name).await?;
         for (index, rule) in policy.rules.iter().enumerate().filter(|(_, rule)| !read_only.contains(rule)) {
             let mut broken = written.spec.clone().context("a spec")?;
-            broken.validations.as_mut().context("validations")?[index].expression = "true".to_owned();
+            broken.validations.as_mut().context("validations")?[index].expression = "true".into();
             write(&policies, policy.name, &broken).await?;
             poll(ENFORCED, &format!("the proof misses {rule:?} alone"), async || {
                 let report = prove(operator, &GuardConfig::new(SYSTEM)).await;

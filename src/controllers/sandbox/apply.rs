@@ -71,6 +71,8 @@ impl Applier<'_> {
             .filter_map(|(reference, value)| Some((reference.variable(), value.as_ref()?)))
             .collect();
         let run = self.run;
+        // Until an answer is in, the Secret may be there: an answer that is lost must not be forgotten.
+        let before = std::mem::replace(&mut known.facts.secret, SecretFact::Unknown);
         match create_run_secret(&self.ctx.client, &run.namespace, &run_secret(run), &values).await? {
             Ok(uid) => {
                 let now = self.ctx.clock.now();
@@ -84,8 +86,8 @@ impl Applier<'_> {
             }
             Err(answer) if classify(&answer) == Class::Exists => self.make_room(known).await,
             Err(answer) => {
-                // Nothing was made: no copy is held while the run waits, or after it ends.
-                known.facts.secret = SecretFact::NotMade;
+                // Admission answers before storage does: what was there before the call may still be.
+                known.facts.secret = before;
                 self.refused("create the run Secret", &answer, known)
             }
         }
@@ -119,10 +121,12 @@ impl Applier<'_> {
         let pod = run_pod(self.run, &input);
         let pods = Api::<Pod>::namespaced(self.ctx.client.clone(), &self.run.namespace);
         let parameters = PostParams { dry_run, ..PostParams::default() };
+        known.pod_uncertain |= !dry_run;
         match call("create the run's Pod", pods.create(&parameters, &pod)).await? {
             Ok(_) if dry_run => known.facts.refusal = None,
             Ok(pod) => {
                 known.facts.refusal = None;
+                known.pod_uncertain = false;
                 known.facts.pod = Some(PodView::of(&pod));
                 self.ctx.metrics.time_to_pod(self.ctx.clock.now().duration_since(self.run.created));
                 self.ctx
@@ -134,13 +138,16 @@ impl Applier<'_> {
                 observe::live_pod(self.run, self.ctx, known).await?;
                 return Ok(Went::Differently);
             }
-            Err(answer) => return self.refused("create the run's Pod", &answer, known),
+            Err(answer) => {
+                known.pod_uncertain = false;
+                return self.refused("create the run's Pod", &answer, known);
+            }
         }
         Ok(Went::AsPlanned)
     }
 
     async fn delete_secret(&self, known: &mut Remembered) -> Result<Went, Error> {
-        let now = self.ctx.clock.now();
+        let due = self.ctx.clock.now();
         let run = self.run;
         let answer = delete_run_secret(&self.ctx.client, &run.namespace, &run.name, known.secret_uid.as_deref()).await;
         match answer {
@@ -150,7 +157,8 @@ impl Applier<'_> {
                     self.ctx.metrics.secret_exposure(now.duration_since(made));
                 }
                 known.facts.secret = SecretFact::Gone(now);
-                known.facts.removal_fails_since = None;
+                let due = known.facts.removal_fails_since.take().unwrap_or(due);
+                self.ctx.metrics.secret_removal(now.duration_since(due));
                 let versions = known.facts.versions.clone().unwrap_or_default();
                 audit::of_run(run, self.submitter(), audit::Action::Remove, "proven", Reason::Removed, &versions);
                 Ok(Went::AsPlanned)
@@ -159,8 +167,8 @@ impl Applier<'_> {
                 known.facts.secret = SecretFact::Foreign;
                 Ok(Went::Differently)
             }
-            Ok(Deleted::Held) => self.removal_fails(known, now, Error::SecretHeld).await,
-            Err(error) => self.removal_fails(known, now, error.into()).await,
+            Ok(Deleted::Held) => self.removal_fails(known, due, Error::SecretHeld).await,
+            Err(error) => self.removal_fails(known, due, error.into()).await,
         }
     }
 

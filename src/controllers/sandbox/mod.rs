@@ -14,7 +14,7 @@ use kube::runtime::controller::Action;
 use super::Context;
 use super::memory::Remembered;
 use crate::api::Sandbox;
-use crate::kube_ext::CallError;
+use crate::kube_ext::{CallError, Deleted, delete_run_secret};
 use crate::run::{Plan, Resolution, Run, SecretFact, State, Step, plan, wants_secrets};
 use crate::secret::SecretValue;
 
@@ -56,6 +56,7 @@ pub async fn reconcile(sandbox: Arc<Sandbox>, ctx: Arc<Context>) -> Result<Actio
 }
 
 /// How long to wait after a failure.
+#[expect(clippy::needless_pass_by_value, reason = "the signature is the controller's")]
 pub fn error_policy(sandbox: Arc<Sandbox>, error: &Error, ctx: Arc<Context>) -> Action {
     let delay = ctx.memory.back_off(&sandbox.uid().unwrap_or_default());
     tracing::warn!(
@@ -153,11 +154,11 @@ pub async fn clean_up_after(sandbox: Sandbox, ctx: Arc<Context>) {
     }
     let Some(_place) = ctx.lanes.removal().await else { return };
     let secret_uid = known.as_ref().and_then(|known| known.secret_uid.as_deref());
-    match crate::kube_ext::delete_run_secret(&ctx.client, &run.namespace, &run.name, secret_uid).await {
-        Ok(crate::kube_ext::Deleted::Gone | crate::kube_ext::Deleted::Replaced) => {
-            report::audit_removal(&sandbox, &run, &state);
-        }
+    let answer = delete_run_secret(&ctx.client, &run.namespace, &run.name, secret_uid).await;
+    if let Ok(Deleted::Gone | Deleted::Replaced) = answer {
+        report::audit_removal(&sandbox, &run, &state);
+    } else {
         // The owner is gone, so the garbage collector has it on its list.
-        Ok(_) | Err(_) => tracing::warn!(run = run.name, "left to the garbage collector"),
+        tracing::warn!(run = run.name, "left to the garbage collector");
     }
 }

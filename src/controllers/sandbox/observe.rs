@@ -72,6 +72,7 @@ async fn pod(run: &Run, ctx: &Context, known: &mut Remembered) -> Result<PodSeen
             Ok(PodSeen::Ours(Box::new(made.clone())))
         }
         Some(_) => live_pod(run, ctx, known).await,
+        None if known.pod_uncertain => live_pod(run, ctx, known).await,
         None => Ok(PodSeen::Absent),
     }
 }

@@ -3,12 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests too")]
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use daypass_testcluster::{Cluster, Image, Options, poll};
+use daypass_testcluster::{Cluster, Image, Options, Tools, poll};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{LogParams, PostParams};
@@ -50,19 +51,34 @@ async fn an_image_keeps_its_user_its_environment_and_its_folder() {
 async fn a_pod_reaches_the_api_server_and_may_be_entered() {
     let (cluster, namespace) = busybox("network").await;
     let pods = Api::<Pod>::namespaced(cluster.admin().unwrap(), &namespace);
-    let pod = pod("inside", json!({"image": "daypass.test/busybox:1", "command": ["sleep", "1000"]}));
+    let mut pod = pod("inside", json!({"image": "daypass.test/busybox:1", "command": ["sleep", "1000"]}));
+    let tools = Tools::ensure().unwrap().kubectl.parent().unwrap().to_owned();
+    let spec = pod.spec.as_mut().unwrap();
+    spec.volumes = serde_json::from_value(json!([{"name": "tools", "hostPath": {"path": tools}}])).unwrap();
+    spec.containers[0].volume_mounts =
+        serde_json::from_value(json!([{"name": "tools", "mountPath": "/tools", "readOnly": true}])).unwrap();
     pods.create(&PostParams::default(), &pod).await.unwrap();
     running(&pods, "inside").await;
 
-    // Without a certificate check: the shell's client has none. The name in the answer is the token's.
-    let script = concat!(
-        "printf 'GET /version HTTP/1.0\\r\\nAuthorization: Bearer %s\\r\\n\\r\\n' ",
-        "$(cat /var/run/secrets/kubernetes.io/serviceaccount/token) | ",
-        "ssl_client -s3 -n kubernetes $KUBERNETES_SERVICE_HOST 2>&1 || ",
-        "nc -w 3 $KUBERNETES_SERVICE_HOST $KUBERNETES_SERVICE_PORT </dev/null && echo connected",
-    );
-    let answer = cluster.kubectl(&["exec", "-n", &namespace, "inside", "--", "sh", "-c", script]).unwrap();
-    assert!(answer.status.success(), "{answer:?}");
+    // With the Pod's own token, and the certificate checked against the Pod's own CA.
+    let answer =
+        cluster.kubectl(&["exec", "-n", &namespace, "inside", "--", "/tools/kubectl", "auth", "whoami"]).unwrap();
+    let text = String::from_utf8_lossy(&answer.stdout);
+    assert!(text.contains(&format!("system:serviceaccount:{namespace}:default")), "{answer:?}");
+    assert!(text.contains("inside"), "the token is bound to the Pod: {text}");
+}
+
+#[tokio::test]
+async fn a_pod_reaches_a_server_on_the_host() {
+    let (cluster, namespace) = busybox("host").await;
+    let address = cluster.host_address().unwrap();
+    let server = std::net::TcpListener::bind((address.as_str(), 0)).unwrap();
+    let port = server.local_addr().unwrap().port();
+    let greeter = std::thread::spawn(move || server.accept().unwrap().0.write_all(b"good day\n").unwrap());
+    let command = json!(["nc", "-w", "10", address, port.to_string()]);
+    let container = json!({"image": "daypass.test/busybox:1", "command": command});
+    assert_eq!(finished(cluster, &namespace, "caller", container).await, "good day\n");
+    greeter.join().unwrap();
 }
 
 #[tokio::test]

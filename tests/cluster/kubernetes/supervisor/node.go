@@ -117,6 +117,9 @@ func cleanNode(state string) error {
 	results, _ := filepath.Glob(filepath.Join(cniResults, networkName(record.ID)+"-*"))
 	for _, result := range results {
 		err = errors.Join(err, os.Remove(result))
+		// The loopback of the same Pod does not have our name.
+		pod := strings.TrimPrefix(filepath.Base(result), networkName(record.ID)+"-")
+		_ = os.Remove(filepath.Join(cniResults, "cni-loopback-"+strings.TrimSuffix(pod, "eth0")+"lo"))
 	}
 	links, _ := filepath.Glob(filepath.Join(containerLogs, "*"))
 	for _, link := range links {
