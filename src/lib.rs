@@ -6,6 +6,7 @@ pub mod cli;
 pub mod controllers;
 pub mod guard;
 pub mod kube_ext;
+pub mod metrics;
 pub mod resolve;
 pub mod run;
 pub mod secret;

@@ -19,7 +19,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime.block_on(async {
             match &cli.command {
                 Command::Operator(operator) => {
-                    app::run(&operator.config).await.map_err(|error| CliError::failure(format!("{error:#}")))
+                    Box::pin(app::run(&operator.config)).await.map_err(|error| CliError::failure(format!("{error:#}")))
                 }
                 _ => cli::run(cli).await,
             }

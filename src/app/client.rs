@@ -9,7 +9,7 @@ use kube::Client;
 use kube::client::{Body, ClientBuilder};
 use tower::{BoxError, Layer, Service};
 
-use super::metrics::Metrics;
+use crate::metrics::Metrics;
 
 /// Every resource that the operator asks for. Others would be labels that are not static.
 const RESOURCES: [&str; 12] = [

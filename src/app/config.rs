@@ -7,18 +7,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde::Deserialize;
 
+use crate::controllers::EventLevel;
 use crate::run::PodDefaults;
-
-/// Which events are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum EventLevel {
-    /// On trouble only.
-    #[default]
-    Warnings,
-    /// One for each step of a run too.
-    All,
-}
 
 /// The configuration file.
 #[derive(Clone, Debug, Deserialize)]

@@ -11,7 +11,7 @@ use axum::routing::get;
 use tokio::sync::watch;
 
 use super::config::Http;
-use super::metrics::Metrics;
+use crate::metrics::Metrics;
 
 #[derive(Clone)]
 struct Served {

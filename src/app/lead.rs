@@ -14,10 +14,10 @@ use tokio_stream::wrappers::{UnboundedReceiverStream, WatchStream};
 use tokio_util::sync::CancellationToken;
 
 use super::config::Config;
-use super::metrics::Metrics;
 use crate::api::{Phase, Sandbox, TeamSecretStore};
 use crate::controllers::watches::{Trigger, Watches, uids, users_of_secret, users_of_store};
 use crate::controllers::{Clock, Context, Lanes, Memory, SystemClock, audit, sandbox, store};
+use crate::metrics::Metrics;
 use crate::resolve::Resolver;
 use crate::stores::sealed::key_keeper::{KeyKeeper, Settings};
 
@@ -35,7 +35,7 @@ pub(super) async fn lead(
 ) -> anyhow::Result<()> {
     tracing::info!("leading");
     metrics.lead(true);
-    let settings = Settings::new(&namespace, &config.keys.folder);
+    let settings = Settings { create: config.keys.create, ..Settings::new(&namespace, &config.keys.folder) };
     let (keeper, keys) = KeyKeeper::new(client.clone(), settings);
     let mut keeper = tokio::spawn(keeper.run());
 

@@ -4,12 +4,12 @@ mod client;
 pub mod config;
 mod http;
 mod lead;
-pub mod metrics;
 mod shutdown;
 mod telemetry;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -19,9 +19,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use config::Config;
-use metrics::Metrics;
 
 use crate::guard::{self, GuardConfig};
+use crate::metrics::Metrics;
 
 /// How often the policies are proven in force.
 const PROOF_INTERVAL: Duration = Duration::from_secs(60);
@@ -59,20 +59,31 @@ pub async fn run(config: &Path) -> anyhow::Result<()> {
         .with_lease_duration(config.lease.duration())
         .with_renew_deadline(config.lease.renew_deadline())
         .with_retry_period(config.lease.retry_period());
-    let lead = lead::lead(client, config, namespace, guarded, metrics.clone(), stop.clone());
-    let held = election.with_lease(lead);
+    let leading = AtomicBool::new(false);
+    let held = election.with_lease(async {
+        leading.store(true, Ordering::Relaxed);
+        lead::lead(client, config, namespace, guarded, metrics, stop.clone()).await
+    });
     let result = tokio::select! {
         outcome = held => match outcome {
             Some(result) => result,
             None => Err(anyhow::anyhow!("the lease was lost: ending, so that no work outlives it")),
         },
         result = http => result.context("the HTTP server ended")?,
-        () = async { stop.cancelled().await; tokio::time::sleep(SHUTDOWN_GRACE).await } => {
-            Err(anyhow::anyhow!("work did not end within {} s", SHUTDOWN_GRACE.as_secs()))
-        }
+        result = told_to_stop(&stop, &leading) => result,
     };
     tracing::info!("ended");
     result
+}
+
+/// Ends a follower at once, and a leader that does not end its work in time.
+async fn told_to_stop(stop: &CancellationToken, leading: &AtomicBool) -> anyhow::Result<()> {
+    stop.cancelled().await;
+    if leading.load(Ordering::Relaxed) {
+        tokio::time::sleep(SHUTDOWN_GRACE).await;
+        anyhow::bail!("work did not end within {} s", SHUTDOWN_GRACE.as_secs());
+    }
+    Ok(())
 }
 
 /// Proves the policies now and every minute; while they are not in force, every two seconds.

@@ -151,8 +151,8 @@ impl Whom {
             Self::Group(name) => ("Group", name.clone(), None),
         };
         Subject {
-            // RBAC wants the empty group for a ServiceAccount.
-            api_group: Some(if kind == "ServiceAccount" { String::new() } else { RBAC.into() }),
+            // RBAC wants no group for a ServiceAccount.
+            api_group: (kind != "ServiceAccount").then(|| RBAC.into()),
             kind: kind.into(),
             name,
             namespace,

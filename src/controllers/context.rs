@@ -7,14 +7,25 @@ use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder};
 use kube::runtime::reflector::Store;
+use serde::Deserialize;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use super::Memory;
 use crate::api::{Reason, Sandbox, TeamSecret, TeamSecretStore};
-use crate::app::config::EventLevel;
-use crate::app::metrics::Metrics;
+use crate::metrics::Metrics;
 use crate::resolve::Resolver;
 use crate::run::PodDefaults;
+
+/// Which events are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EventLevel {
+    /// On trouble only.
+    #[default]
+    Warnings,
+    /// One for each step of a run too.
+    All,
+}
 
 /// The time.
 pub trait Clock: Send + Sync {

@@ -7,6 +7,6 @@ pub mod sandbox;
 pub mod store;
 pub mod watches;
 
-pub use context::{Clock, Context, Lanes, SystemClock};
+pub use context::{Clock, Context, EventLevel, Lanes, SystemClock};
 pub use memory::Memory;
 pub use watches::{Watches, run_labels};

@@ -9,8 +9,8 @@ use kube::api::{Api, PostParams};
 use kube::{Client, api::ObjectMeta};
 
 use crate::api::GROUP;
-use crate::app::metrics::Metrics;
 use crate::kube_ext::{CallError, must};
+use crate::metrics::Metrics;
 
 /// How long a yes may be kept. A no is never kept.
 const KEPT: Duration = Duration::from_secs(10);

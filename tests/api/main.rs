@@ -2,7 +2,10 @@
 
 mod ask;
 mod chart;
+mod cli;
 mod guard;
+mod keys;
 mod lifecycle;
 mod policies;
+mod rbac;
 mod support;

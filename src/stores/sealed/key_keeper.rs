@@ -36,6 +36,8 @@ pub struct Settings {
     pub namespace: String,
     /// The folder of key files.
     pub folder: PathBuf,
+    /// Whether the first key may be made. Not where the files come from elsewhere.
+    pub create: bool,
     /// How often the folder is read.
     pub poll: Duration,
     /// For how long a key may be missing before it counts as lost.
@@ -48,6 +50,7 @@ impl Settings {
         Self {
             namespace: namespace.into(),
             folder: folder.into(),
+            create: true,
             poll: Duration::from_secs(3),
             grace: Duration::from_secs(150),
         }
@@ -95,6 +98,8 @@ impl KeyKeeper {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            // A key is made on a fresh answer only: TeamSecrets may have come since.
+            self.team_secrets = self.team_secrets.filter(|any| *any);
             // Steps that follow at once from another: ask, create, publish, look again.
             for _ in 0..4 {
                 if !self.step().await {
@@ -118,7 +123,13 @@ impl KeyKeeper {
         self.report_bad_files(&loaded.bad);
         self.read_listed(&loaded.keys).await;
         let observed = self.observed(&loaded);
-        let plan = plan(&observed, self.settings.grace);
+        let mut plan = plan(&observed, self.settings.grace);
+        if plan.step == Step::CreateKey && !self.settings.create {
+            plan.step = Step::Nothing;
+            plan.health = Health::Waiting(
+                "no key file is there, and the configuration's keys.create is false: put one into the volume".into(),
+            );
+        }
         if plan.missing {
             self.missing_since.get_or_insert_with(Instant::now);
         } else {

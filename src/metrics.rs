@@ -186,7 +186,7 @@ impl Metrics {
     }
 
     /// The API server answered a request. Code 0: it did not.
-    pub(super) fn requested(&self, verb: &'static str, resource: &'static str, code: u16) {
+    pub fn requested(&self, verb: &'static str, resource: &'static str, code: u16) {
         self.api_requests.get_or_create(&Request { verb, resource, code }).inc();
     }
 
