@@ -5,7 +5,7 @@ mod proof;
 mod story;
 
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -286,7 +286,7 @@ mod tests {
 
     #[test]
     fn the_examples_are_what_the_demo_says() {
-        let examples: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
         let read = |name: &str| std::fs::read_to_string(examples.join(name)).unwrap();
         let sandbox: daypass::api::Sandbox = serde_yaml::from_str(&read("sandbox.yaml")).unwrap();
         assert_eq!(sandbox.metadata.name.as_deref(), Some(SANDBOX));

@@ -33,8 +33,8 @@ impl Story {
 /// Shows a command and what it prints. A failure is an error.
 pub(super) fn show(command: &mut Command) -> Result<String> {
     say(command, None);
-    let output = finish(command, command_output(command)?)?;
-    Ok(output)
+    let output = command_output(command)?;
+    finish(command, &output)
 }
 
 /// The same, with something on standard input that is not shown.
@@ -48,7 +48,7 @@ pub(super) fn show_with_input(command: &mut Command, what: &str, input: &[u8]) -
         .with_context(|| format!("run {}", name(command)))?;
     child.stdin.take().context("standard input")?.write_all(input)?;
     let output = child.wait_with_output()?;
-    finish(command, output)
+    finish(command, &output)
 }
 
 /// Runs a command without a word. A failure is an error with what it printed.
@@ -71,7 +71,7 @@ fn command_output(command: &mut Command) -> Result<Output> {
     command.stdin(Stdio::null()).output().with_context(|| format!("run {}", name(command)))
 }
 
-fn finish(command: &Command, output: Output) -> Result<String> {
+fn finish(command: &Command, output: &Output) -> Result<String> {
     quote(&String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     quote(&text);
@@ -84,18 +84,12 @@ fn finish(command: &Command, output: Output) -> Result<String> {
 fn say(command: &Command, input: Option<&str>) {
     let mut line = name(command);
     for argument in command.get_args() {
-        line.push(' ');
         let text = argument.to_string_lossy();
-        if text.contains([' ', '{', '$']) {
-            line.push_str(&format!("'{text}'"));
-        } else {
-            line.push_str(&text);
-        }
+        let quote = if text.contains([' ', '{', '$']) { "'" } else { "" };
+        line = format!("{line} {quote}{text}{quote}");
     }
-    if let Some(input) = input {
-        line.push_str(&format!("    (standard input: {input})"));
-    }
-    println!("   $ {line}");
+    let input = input.map(|input| format!("    (standard input: {input})")).unwrap_or_default();
+    println!("   $ {line}{input}");
 }
 
 fn name(command: &Command) -> String {
