@@ -119,10 +119,6 @@ async fn a_deleted_sandbox_takes_everything_along() -> Result<()> {
     let (team, run) = submit(json!({"delivery": "File"})).await?;
     team.wait(&run, "it runs", |status| status.phase == Phase::Running).await?;
     team.sandboxes().delete(&run.sandbox, &kube::api::DeleteParams::default()).await?;
-    poll(Duration::from_mins(1), "Secret and Pod are gone", async || {
-        team.assert_no_copy(&run).await?;
-        ensure!(team.pods().get_metadata_opt(&run.name).await?.is_none(), "the Pod is there");
-        Ok(())
-    })
-    .await
+    team.wait_pod_gone(&run).await?;
+    poll(Duration::from_mins(1), "the run Secret is gone", async || team.assert_no_copy(&run).await).await
 }

@@ -60,6 +60,5 @@ async fn a_sandbox_that_says_nothing_stays_up_until_it_is_stopped() -> Result<()
     assert_eq!((status.phase, status.reason), (Phase::Terminated, Some(Reason::Stopped)));
     // A program that does not listen to TERM would have stayed for the whole minute.
     ensure!(asked.elapsed().as_secs() < 45, "it took {:?}", asked.elapsed());
-    ensure!(team.pods().get_opt(&run.name).await?.is_none(), "the Pod of a stopped run goes");
-    Ok(())
+    team.wait_pod_gone(&run).await
 }

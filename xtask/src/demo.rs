@@ -63,15 +63,13 @@ pub(crate) async fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     }
     outcome?;
     println!("\nAll of it held, in {:.1} s.", story.seconds());
-    if place.local.is_none() {
-        return Ok(());
-    }
+    let Some(cluster) = &place.local else { return Ok(()) };
     if arguments.down {
         Cluster::down()?;
         println!("The cluster has ended.");
     } else {
         println!("The cluster is still up:  cargo xtask cluster kubectl get sandboxes -n {TEAM}");
-        println!("Use it from here:         $(cargo xtask cluster status | grep -o 'export KUBECONFIG=.*')");
+        println!("Use it from this shell:   export KUBECONFIG={}", cluster.kubeconfig().display());
         println!("End it:                   cargo xtask cluster down");
     }
     Ok(())

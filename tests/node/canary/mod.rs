@@ -4,10 +4,12 @@
 mod forms;
 mod places;
 
-use std::process::Stdio;
+use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use daypass::api::{Phase, Reason};
+use daypass_testcluster::poll;
 use serde_json::json;
 
 use crate::support::{Run, Team};
@@ -18,8 +20,8 @@ use places::{Finding, logs, metrics, objects, processes, stored};
 struct Traces(Vec<(String, Vec<u8>)>);
 
 impl Traces {
-    /// Runs the tool as the team's admin, and looks at its process while it has the value.
-    fn run(&mut self, team: &Team, arguments: &[&str], input: &[u8]) -> Result<()> {
+    /// Gives the tool a value as the team's admin, and looks at its process while it has it.
+    async fn give(&mut self, team: &Team, arguments: &[&str], input: &[u8]) -> Result<()> {
         use std::io::Write as _;
         let mut command = team.daypass_command();
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -28,12 +30,26 @@ impl Traces {
         stdin.write_all(input)?;
         // It reads until the end, so it is there until this end is closed.
         for file in ["cmdline", "environ"] {
-            let content = std::fs::read(format!("/proc/{}/{file}", child.id()))?;
-            ensure!(!content.is_empty(), "the tool has ended before it could be looked at");
+            let path = format!("/proc/{}/{file}", child.id());
+            // Both are empty for a moment, while the program is being loaded.
+            let content = poll(Duration::from_secs(10), "the tool has begun", async || {
+                let content = std::fs::read(&path)?;
+                ensure!(!content.is_empty(), "{file} is empty");
+                Ok(content)
+            });
+            let content = content.await?;
             self.0.push((format!("{file} of daypass {}", arguments.join(" ")), content));
         }
         drop(stdin);
-        let output = child.wait_with_output()?;
+        self.printed(arguments, child.wait_with_output()?)
+    }
+
+    /// Runs the tool as the team's admin.
+    fn run(&mut self, team: &Team, arguments: &[&str]) -> Result<()> {
+        self.printed(arguments, team.daypass_command().args(arguments).stdin(Stdio::null()).output()?)
+    }
+
+    fn printed(&mut self, arguments: &[&str], output: Output) -> Result<()> {
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         self.0.push((format!("output of daypass {}", arguments.join(" ")), output.stdout));
         self.0.push((format!("errors of daypass {}", arguments.join(" ")), output.stderr));
@@ -53,9 +69,9 @@ async fn a_value_is_nowhere_but_in_its_run_secret_and_its_container() -> Result<
     let with_nul = [canary.value(), &b"\0"[..]].concat();
     let as_json = serde_json::to_vec(&json!({"token": canary.text()}))?;
     for (name, value) in [("API_KEY", canary.value()), ("WITH_NUL", &with_nul), ("AS_JSON", &as_json)] {
-        traces.run(&team, &["secret", "set", name, "--from-stdin"], value)?;
+        traces.give(&team, &["secret", "set", name, "--from-stdin"], value).await?;
     }
-    traces.run(&team, &["secret", "rotate", "API_KEY", "--keep", "--from-stdin"], canary.value())?;
+    traces.give(&team, &["secret", "rotate", "API_KEY", "--keep", "--from-stdin"], canary.value()).await?;
 
     // A run whose copy stays until the test has looked, one that was given the value, and two that could not be.
     let hold = "while [ ! -e /workspace/go ]; do sleep 0.1; done";
@@ -73,8 +89,8 @@ async fn a_value_is_nowhere_but_in_its_run_secret_and_its_container() -> Result<
     for run in [&held, &given] {
         ensure!(environment_or_file_has(&team, run, &canary)?, "{}: the container has the value", run.sandbox);
     }
-    traces.run(&team, &["secret", "holders", "-o", "json"], b"")?;
-    traces.run(&team, &["secret", "list", "-o", "yaml"], b"")?;
+    traces.run(&team, &["secret", "holders", "-o", "json"])?;
+    traces.run(&team, &["secret", "list", "-o", "yaml"])?;
 
     // The one copy that is there is found where it belongs: that is the first control.
     let secret = format!("secrets {}/{}", team.namespace, held.name);
@@ -92,7 +108,7 @@ async fn a_value_is_nowhere_but_in_its_run_secret_and_its_container() -> Result<
         let status = team.wait_finished(run).await?;
         ensure!(status.phase == Phase::Completed, "{status:?}");
     }
-    traces.run(&team, &["secret", "holders", "-A", "-o", "yaml"], b"")?;
+    traces.run(&team, &["secret", "holders", "-A", "-o", "yaml"])?;
     let found = everywhere(&team, &canary, &traces).await?;
     ensure!(found.is_empty(), "{found:?}");
     Ok(())

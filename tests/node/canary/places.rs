@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DynamicObject, ListParams, LogParams};
 use kube::discovery::{Discovery, verbs};
 use kube::{Api, Client, ResourceExt};
+use serde_json::Value;
 
 use super::forms::Canary;
 use crate::support::NAMESPACE;
@@ -44,12 +45,34 @@ pub async fn objects(client: &Client, canary: &Canary) -> Result<Vec<Finding>> {
             for object in list {
                 let place =
                     format!("{} {}/{}", resource.plural, object.namespace().unwrap_or_default(), object.name_any());
-                found.extend(Finding::all(canary, &place, &serde_json::to_vec(&object)?));
+                found.extend(Finding::all(canary, &place, &content(&serde_json::to_value(&object)?)));
             }
         }
     }
     ensure!(kinds > 40, "only {kinds} kinds were looked at");
     Ok(found)
+}
+
+/// An object as it is written, and all its texts by themselves: an escape within a text is escaped again in the whole.
+fn content(object: &Value) -> Vec<u8> {
+    fn texts(value: &Value, out: &mut Vec<u8>) {
+        match value {
+            Value::String(text) => {
+                out.push(b'\n');
+                out.extend(text.as_bytes());
+            }
+            Value::Array(items) => items.iter().for_each(|item| texts(item, out)),
+            Value::Object(fields) => fields.iter().for_each(|(name, field)| {
+                out.push(b'\n');
+                out.extend(name.as_bytes());
+                texts(field, out);
+            }),
+            _ => {}
+        }
+    }
+    let mut content = object.to_string().into_bytes();
+    texts(object, &mut content);
+    content
 }
 
 /// Every key of etcd.

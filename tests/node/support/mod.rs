@@ -3,5 +3,5 @@
 mod operator;
 mod team;
 
-pub use operator::{BUSYBOX, NAMESPACE, operator_logs, world};
-pub use team::{Run, Team, run_command};
+pub use operator::NAMESPACE;
+pub use team::{Run, Team};

@@ -15,7 +15,7 @@ use kube::{Api, ResourceExt};
 /// Where the chart is installed.
 pub const NAMESPACE: &str = "daypass-system";
 /// An image with a shell; also what a Sandbox gets that names no image.
-pub const BUSYBOX: &str = "daypass.test/busybox:1";
+const BUSYBOX: &str = "daypass.test/busybox:1";
 /// A node that is busy takes its time to start two Pods.
 const START: Duration = Duration::from_mins(3);
 
@@ -85,7 +85,7 @@ fn operator_image() -> Result<(String, String)> {
 }
 
 /// What all replicas have logged so far.
-pub async fn operator_logs(cluster: &Cluster) -> Result<String> {
+async fn operator_logs(cluster: &Cluster) -> Result<String> {
     let pods = Api::<Pod>::namespaced(cluster.admin()?, NAMESPACE);
     let replicas = pods.list(&ListParams::default().labels("app.kubernetes.io/component=operator")).await?;
     let mut text = String::new();

@@ -152,6 +152,15 @@ impl Team {
         Ok(())
     }
 
+    /// Waits until the run's Pod is gone.
+    pub async fn wait_pod_gone(&self, run: &Run) -> Result<()> {
+        poll(SOON, "the Pod is gone", async || {
+            ensure!(self.pods().get_metadata_opt(&run.name).await?.is_none(), "it is there");
+            Ok(())
+        })
+        .await
+    }
+
     /// Proves that the run Secret is gone.
     pub async fn assert_no_copy(&self, run: &Run) -> Result<()> {
         let found = self.secrets().get_metadata_opt(&run.name).await?;
@@ -161,7 +170,7 @@ impl Team {
 }
 
 /// Runs a command with something on its standard input, and returns what it printed on its output. It blocks.
-pub fn run_command(mut command: Command, input: &[u8]) -> Result<String> {
+fn run_command(mut command: Command, input: &[u8]) -> Result<String> {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     child.stdin.take().context("standard input")?.write_all(input)?;
     let output = child.wait_with_output()?;
