@@ -147,6 +147,7 @@ pub struct SeccompProfile {
 /// Labels and annotations for the run's Pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(validation = Rule::new("(!has(self.labels) || self.labels.all(k, !k.matches('^([^/]*[.])?daypass[.]dev/'))) && (!has(self.annotations) || self.annotations.all(k, !k.matches('^([^/]*[.])?daypass[.]dev/')))").message("keys of daypass.dev are the operator's: choose another prefix"))]
+#[x_kube(validation = Rule::new("!has(self.annotations) || self.annotations.map(k, k.size() + bytes(self.annotations[k]).size()).sum() <= 32768").message("annotations hold at most 32 KiB together: a Pod has room for no more beside its files").field_path(".annotations"))]
 pub struct PodMetadata {
     /// Labels for the Pod.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

@@ -59,7 +59,7 @@ macro_rules! fixed {
 #[x_kube(validation = Rule::new("!has(self.secrets) || self.secrets.map(s, has(s.envVar) ? s.envVar : s.name).all(n, self.secrets.exists_one(t, (has(t.envVar) ? t.envVar : t.name) == n))").message("every secret needs an envVar of its own (envVar defaults to name)").field_path(".secrets"))]
 #[x_kube(validation = Rule::new("!has(self.secrets) || !has(self.env) || !self.env.exists(e, self.secrets.exists(s, (has(s.envVar) ? s.envVar : s.name) == e.name))").message("a variable may not be both in env and in secrets: take it out of env, or give the secret another envVar").field_path(".env"))]
 #[x_kube(validation = Rule::new("!has(self.files) || self.files.all(f, self.files.exists_one(g, g.path == f.path))").message("every file needs a path of its own").field_path(".files"))]
-#[x_kube(validation = Rule::new("!has(self.files) || self.files.map(f, f.content.size()).sum() <= 204800").message("files hold at most 200 KiB together: put larger ones into the image or a volume").field_path(".files"))]
+#[x_kube(validation = Rule::new("!has(self.files) || self.files.map(f, bytes(f.content).size()).sum() <= 204800").message("files hold at most 200 KiB together: put larger ones into the image or a volume").field_path(".files"))]
 #[x_kube(validation = Rule::new("!has(oldSelf.stop) || !oldSelf.stop || (has(self.stop) && self.stop)").message("stop is one way: `kubectl replace --force -f FILE` starts a new run").field_path(".stop"))]
 #[x_kube(validation = Rule::new("self.activeDeadlineSeconds <= oldSelf.activeDeadlineSeconds").message("activeDeadlineSeconds may only become shorter").field_path(".activeDeadlineSeconds"))]
 #[x_kube(validation = fixed!("image"))]

@@ -39,11 +39,12 @@ pub(super) async fn lead(
     let (keeper, keys) = KeyKeeper::new(client.clone(), settings);
     let mut keeper = tokio::spawn(keeper.run());
 
-    let Watches { sandboxes, mut deleted, pods, stores, team_secrets } = Watches::new(&client);
+    let memory = Arc::new(Memory::default());
+    let Watches { sandboxes, mut deleted, pods, stores, team_secrets } = Watches::new(&client, memory.clone());
     let reporter = Reporter { controller: "daypass".into(), instance: config.pod_name() };
     let context = Arc::new(Context {
         clock: Arc::new(SystemClock) as Arc<dyn Clock>,
-        memory: Memory::default(),
+        memory,
         sandboxes: sandboxes.0.clone(),
         pods: pods.0.clone(),
         stores: stores.0.clone(),
@@ -73,7 +74,6 @@ pub(super) async fn lead(
             tokio::spawn(sandbox::clean_up_after(gone, cleaning.clone()));
         }
     });
-    tasks.spawn(inherit(context.clone()));
 
     let synced = context.clone();
     let first = async move {
@@ -172,22 +172,13 @@ async fn watch_team_secrets(
     .await;
 }
 
-/// Whatever is in the first list may have been worked on by an earlier leader.
-async fn inherit(ctx: Arc<Context>) {
-    if ctx.sandboxes.wait_until_ready().await.is_ok() {
-        ctx.memory.inherit(uids(&ctx.sandboxes));
-    }
-    std::future::pending::<()>().await;
-}
-
 async fn housekeep(ctx: Arc<Context>, stores: WakeStores) {
     let mut interval = tokio::time::interval(HOUSEKEEPING);
     loop {
         interval.tick().await;
-        let mut live = uids(&ctx.sandboxes);
-        live.extend(uids(&ctx.stores));
-        if ctx.sandboxes.wait_until_ready().await.is_ok() {
-            ctx.memory.retain(&live);
+        // Never by the cache's own wait: it wakes one waiter only, and that must be the controller.
+        if ctx.memory.is_ready() {
+            ctx.memory.retain(|| uids(&ctx.sandboxes).union(&uids(&ctx.stores)).cloned().collect());
         }
         let (mut active, mut holding, mut overdue, mut oldest) = (0, 0, 0, 0);
         let now = ctx.clock.now();

@@ -60,6 +60,8 @@ pub enum Command {
     Key(KeyCommand),
     /// Run the operator (in its Pod)
     Operator(OperatorArgs),
+    /// Try, as the operator, each read that must be refused (`helm test` does)
+    OperatorSelfTest,
     /// Write a shell's completion script: `source <(daypass completions bash)`
     Completions {
         /// The shell
@@ -270,6 +272,34 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_documentation_knows_every_command_flag_and_exit_code() {
+        fn check(path: &str, command: &clap::Command, docs: &str, missing: &mut Vec<String>) {
+            for argument in command.get_arguments().filter_map(clap::Arg::get_long) {
+                if !["help", "version"].contains(&argument) && !docs.contains(&format!("--{argument}")) {
+                    missing.push(format!("{path} --{argument}"));
+                }
+            }
+            for sub in command.get_subcommands() {
+                let path = format!("{path} {}", sub.get_name()).trim_start().to_owned();
+                if sub.get_subcommands().next().is_none() && !docs.contains(&format!("`{path}")) {
+                    missing.push(path.clone());
+                }
+                check(&path, sub, docs, missing);
+            }
+        }
+        let docs = include_str!("../../docs/cli.md");
+        let mut missing = Vec::new();
+        check("", &Cli::command(), docs, &mut missing);
+        for line in EXIT_CODES.lines().skip(1) {
+            let (code, meaning) = line.trim().split_once("  ").unwrap();
+            if !docs.contains(&format!("| {code} | {meaning} |")) {
+                missing.push(line.to_owned());
+            }
+        }
+        assert!(missing.is_empty(), "docs/cli.md does not tell of {missing:#?}");
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod output;
 mod public_keys;
 mod revoke;
 mod secret;
+mod self_test;
 mod store;
 mod value;
 
@@ -84,6 +85,7 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
             clap_complete::generate(*shell, &mut Cli::command(), "daypass", &mut script);
             session.out.text(&String::from_utf8_lossy(&script))
         }
+        Command::OperatorSelfTest => self_test::run(session).await,
         Command::Operator(_) => Err(CliError::usage("the operator runs by itself, not as a command of the tool")),
     }
 }

@@ -72,7 +72,7 @@ pub struct Context {
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// What this process knows of each run.
-    pub memory: Memory,
+    pub memory: Arc<Memory>,
     /// Watched Sandboxes.
     pub sandboxes: Store<Sandbox>,
     /// Watched Pods of runs, cut to what a plan reads.

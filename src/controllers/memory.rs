@@ -41,9 +41,14 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Notes which objects were there before this process led.
+    /// Notes which objects were there before this process led. Later lists say nothing about that.
     pub fn inherit(&self, uids: HashSet<String>) {
-        *self.inherited.lock().unwrap_or_else(PoisonError::into_inner) = Some(uids);
+        self.inherited.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(uids);
+    }
+
+    /// Whether the first list is in.
+    pub fn is_ready(&self) -> bool {
+        self.inherited.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// What is known of a run.
@@ -68,9 +73,11 @@ impl Memory {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(uid)
     }
 
-    /// Forgets every run whose object is gone.
-    pub fn retain(&self, live: &HashSet<String>) {
-        self.runs.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| live.contains(uid));
+    /// Forgets every run whose object is gone. Asked while nothing can be added: what is kept was listed before.
+    pub fn retain(&self, live: impl FnOnce() -> HashSet<String>) {
+        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let live = live();
+        runs.retain(|uid, _| live.contains(uid));
     }
 
     /// How long to wait after another failure: 1 s doubling to 5 min, spread by up to a quarter.
@@ -97,6 +104,7 @@ mod tests {
         let memory = Memory::default();
         assert!(!memory.of("a").facts.fresh, "before the first list nothing is known");
         memory.inherit(["a".to_owned()].into());
+        memory.inherit(["b".to_owned()].into());
         assert_eq!(memory.of("a").facts.secret, SecretFact::Unknown);
         assert!(memory.of("b").facts.fresh);
         assert_eq!(memory.of("b").facts.secret, SecretFact::NotMade);

@@ -12,6 +12,7 @@ use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Client, Resource, ResourceExt};
 use tokio::sync::mpsc;
 
+use super::Memory;
 use crate::api::{Sandbox, SealedVersion, TeamSecret, TeamSecretStore};
 use crate::run::RUN_LABEL;
 
@@ -38,19 +39,23 @@ pub fn run_labels() -> watch::Config {
 }
 
 impl Watches {
-    /// Sets the watches up; they run as they are polled.
-    pub fn new(client: &Client) -> Self {
+    /// Sets the watches up; they run as they are polled. What the first list of Sandboxes shows is told to `memory`
+    /// before any of them is looked at.
+    pub fn new(client: &Client, memory: Arc<Memory>) -> Self {
+        let mut listed = HashSet::new();
         let (deleted_tx, deleted) = mpsc::unbounded_channel();
         let (sandboxes, writer) = reflector::store();
         let sandbox_events = watch::watcher(Api::<Sandbox>::all(client.clone()), watch::Config::default())
             .default_backoff()
             .modify(|sandbox| sandbox.metadata.managed_fields = None)
             .reflect(writer)
-            .inspect(move |event| {
-                if let Ok(Event::Delete(sandbox)) = event {
-                    // The receiver lives as long as the process works.
-                    let _ = deleted_tx.send(sandbox.clone());
-                }
+            .inspect(move |event| match event {
+                Ok(Event::InitApply(sandbox)) => listed.extend(sandbox.uid()),
+                Ok(Event::InitDone) => memory.inherit(std::mem::take(&mut listed)),
+                // The receiver lives as long as the process works.
+                Ok(Event::Delete(sandbox)) => drop(deleted_tx.send(sandbox.clone())),
+                Ok(Event::Init) => listed.clear(),
+                Ok(Event::Apply(_)) | Err(_) => {}
             })
             .applied_objects()
             // This process knows its own status writes; what it must hear of is the specification and the deletion.

@@ -42,7 +42,12 @@ pub struct PodDefaults {
 
 impl Default for PodDefaults {
     fn default() -> Self {
-        Self { image: "busybox:1.37".into(), run_as_user: 65_532, run_as_group: 65_532, fs_group: 65_532 }
+        Self {
+            image: "docker.io/library/python:3.13-slim".into(),
+            run_as_user: 65_532,
+            run_as_group: 65_532,
+            fs_group: 65_532,
+        }
     }
 }
 

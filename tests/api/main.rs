@@ -3,9 +3,13 @@
 mod ask;
 mod chart;
 mod cli;
+mod ends;
+mod fixed_fields;
 mod guard;
 mod keys;
 mod lifecycle;
+mod needs;
 mod policies;
 mod rbac;
+mod refused_manifests;
 mod support;

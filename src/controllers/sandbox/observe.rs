@@ -46,12 +46,12 @@ impl Seen {
 }
 
 pub(super) async fn see(run: &Run, recorded: &State, ctx: &Context, known: &mut Remembered) -> Result<Seen, Error> {
-    let pod = pod(run, ctx, known).await?;
+    let pod = pod(run, recorded, ctx, known).await?;
     let newer_version = matches!(pod, PodSeen::Ours(_)) && newer_version(run, recorded, ctx, known);
     Ok(Seen { pod, revoked: revoked(run, ctx), newer_version, guarded: *ctx.guarded.borrow() })
 }
 
-async fn pod(run: &Run, ctx: &Context, known: &mut Remembered) -> Result<PodSeen, Error> {
+async fn pod(run: &Run, recorded: &State, ctx: &Context, known: &mut Remembered) -> Result<PodSeen, Error> {
     let key = ObjectRef::<Pod>::new(&run.name).within(&run.namespace);
     if let Some(pod) = ctx.pods.get(&key) {
         if !is_ours(&pod, run) {
@@ -72,7 +72,8 @@ async fn pod(run: &Run, ctx: &Context, known: &mut Remembered) -> Result<PodSeen
             Ok(PodSeen::Ours(Box::new(made.clone())))
         }
         Some(_) => live_pod(run, ctx, known).await,
-        None if known.pod_uncertain => live_pod(run, ctx, known).await,
+        // After a take-over the cache of Pods may be behind that of Sandboxes; after a lost answer it may be behind us.
+        None if known.pod_uncertain || recorded.pod && !recorded.phase.is_terminal() => live_pod(run, ctx, known).await,
         None => Ok(PodSeen::Absent),
     }
 }

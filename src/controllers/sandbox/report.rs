@@ -107,7 +107,9 @@ pub(super) fn audit_resolution(sandbox: &Sandbox, run: &Run, resolution: &Resolu
         Resolution::NotAsked => return,
         Resolution::Ready(versions) => ("allowed", Reason::Resolved, versions.as_slice()),
         Resolution::Problems(problems) => {
-            let first = problems.iter().find(|problem| !problem.waits).or(problems.first());
+            // A refusal is what an audit is for, whatever else stands in the way.
+            let denied = problems.iter().find(|problem| problem.reason == Reason::AccessDenied);
+            let first = denied.or_else(|| problems.iter().find(|problem| !problem.waits)).or(problems.first());
             let reason = first.map_or(Reason::SecretNotFound, |problem| problem.reason);
             (if reason == Reason::AccessDenied { "denied" } else { "unresolved" }, reason, &[][..])
         }

@@ -56,8 +56,9 @@ fn order(observed: &Observed<'_>) -> Option<Reason> {
         .or_else(|| ordered_end(observed))
 }
 
-/// The end that time, or a lost Secret, imposes on a Pod.
+/// The end that time, or a lost Secret, imposes on a Pod; on one that is being deleted, when that was asked for.
 fn overdue(observed: &Observed<'_>, now: Timestamp, pod: &PodView) -> Option<Reason> {
+    let now = pod.deleting.map_or(now, |asked| asked.min(now));
     let run = observed.run;
     if later(pod.created, run.lifetime + EXPIRY_SLACK) <= now {
         return Some(Reason::DeadlineExceeded);
@@ -136,7 +137,9 @@ fn starting(observed: &Observed<'_>, now: Timestamp, mut state: State, pod: &Pod
 /// Decides for a run whose Pod is gone. `last` is what was last seen of it.
 pub(super) fn vanished(observed: &Observed<'_>, now: Timestamp, state: State, last: Option<&PodView>) -> Plan {
     let recorded = observed.recorded;
-    let outcome = match (order(observed), last) {
+    // The deletion that was due may have been done by a call whose answer was lost.
+    let order = order(observed).or_else(|| last.and_then(|pod| overdue(observed, now, pod)));
+    let outcome = match (order, last) {
         (_, Some(pod)) if pod.ended_by_itself() => Outcome::of(pod, observed.run),
         (Some(reason), _) => Outcome::ordered(reason, observed.run, &ordered_detail(observed, reason, last)),
         (None, None) if recorded.phase == Phase::Terminating && recorded.reason == Reason::Evicted => {

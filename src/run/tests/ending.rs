@@ -115,6 +115,8 @@ fn a_pod_that_vanished_is_told_by_what_was_last_seen() {
         ("for its image", vanished(waiting("ErrImagePull", "")).ended_for(Reason::ImagePullFailed), 700, {
             writes(Failed, Reason::ImagePullFailed, Gone, 700)
         }),
+        ("it was due to go", vanished(without_its_secret()), 11, writes(Failed, Reason::SecretLost, Gone, 11)),
+        ("its time was over", vanished(started()), 3605, writes(Failed, Reason::DeadlineExceeded, Gone, 3605)),
         ("its Secret goes first", scene().made(0).last_seen(started()), 30, calls([DeleteSecret])),
         ("known by the status", scene().recorded(Phase::Running, Reason::Started, Present), 30, calls([DeleteSecret])),
         ("and proven", scene().gone(30).recorded(Phase::Running, Reason::Started, Present), 30, {

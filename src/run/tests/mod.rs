@@ -2,7 +2,10 @@
 
 mod ending;
 mod network;
+mod pod;
+mod pod_view;
 mod settled;
+mod simulator;
 mod waiting;
 mod with_pod;
 

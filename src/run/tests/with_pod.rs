@@ -185,6 +185,12 @@ fn a_pod_that_is_being_deleted_loses_its_secret_at_once() {
         ("stopped", runs().stop().ended_for(Reason::Stopped).pod(by_hand()), 30, {
             writes(Terminating, Reason::Stopped, Gone, 330)
         }),
+        ("at its time", runs().shape(|run| run.lifetime = seconds(10)).pod(by_hand()), 30, {
+            writes(Terminating, Reason::DeadlineExceeded, Gone, 330)
+        }),
+        ("by hand, then its time is over too", runs().shape(|run| run.lifetime = seconds(20)).pod(by_hand()), 30, {
+            writes(Terminating, Reason::PodDeleted, Gone, 330)
+        }),
         ("the object goes too", runs().deleting().pod(by_hand()), 30, rests(330)),
         ("lost node", runs().pod(by_hand()), 330, writes(Failed, Reason::PodLost, Gone, 330)),
         ("lost node, Secret there", scene().after_finish().pod(by_hand()), 330, calls([DeleteSecret])),

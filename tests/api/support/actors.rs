@@ -1,5 +1,6 @@
 //! Hands to act as people: a team with its admin, secrets, Sandboxes, and the node's part in a Pod's life.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -7,18 +8,21 @@ use daypass::api::{Sandbox, SandboxStatus, SealedVersion, TeamSecret, TeamSecret
 use daypass::secret::SecretValue;
 use daypass::stores::sealed::key::{KeyId, PublicKey};
 use daypass::stores::sealed::seal::{Binding, seal};
-use daypass_testcluster::poll;
+use daypass_testcluster::{Cluster, poll};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
 use super::operator::{NAMESPACE, Operator};
 
+/// How long the garbage collector may take. It looks for new kinds every 30 s only.
+pub const COLLECTED: Duration = Duration::from_secs(60);
+
 /// A namespace with its team: a member who may edit there, and the namespace's admin.
 pub struct Team {
-    /// The operator that serves it.
-    pub operator: &'static Operator,
+    /// The cluster that it lives on.
+    pub cluster: &'static Cluster,
     /// The namespace.
     pub namespace: String,
     /// The member's client.
@@ -30,9 +34,13 @@ pub struct Team {
 }
 
 impl Team {
-    /// A fresh team whose own ServiceAccounts may use all its secrets.
-    pub async fn new(operator: &'static Operator, prefix: &str) -> Result<Self> {
-        let cluster = operator.cluster;
+    /// A fresh team whose own service accounts may use all its secrets.
+    pub async fn new(operator: &Operator, prefix: &str) -> Result<Self> {
+        Self::on(operator.cluster, prefix).await
+    }
+
+    /// The same on a test's own control plane.
+    pub async fn on(cluster: &'static Cluster, prefix: &str) -> Result<Self> {
         let namespace = cluster.namespace(prefix).await?;
         let root = cluster.admin()?;
         for (user, role) in [("member", "edit"), ("admin", "admin")] {
@@ -40,12 +48,12 @@ impl Team {
         }
         let member = cluster.client_as(&format!("member@{namespace}"), &[])?;
         let admin = cluster.client_as(&format!("admin@{namespace}"), &[])?;
-        let team = Self { operator, namespace, member, admin, root };
+        let team = Self { cluster, namespace, member, admin, root };
         team.grant_all(&team.namespace).await?;
         Ok(team)
     }
 
-    /// Lets the ServiceAccounts of a namespace use all secrets of this team.
+    /// Lets the service accounts of a namespace use all secrets of this team.
     pub async fn grant_all(&self, namespace: &str) -> Result<()> {
         self.apply(json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "use-all"},
@@ -57,6 +65,16 @@ impl Team {
             "metadata": {"name": format!("use-all-{namespace}")},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "use-all"},
             "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": format!("system:serviceaccounts:{namespace}")}],
+        }))
+        .await
+    }
+
+    /// Lets a user use all secrets of this team.
+    pub async fn grant_user(&self, user: &str) -> Result<()> {
+        self.apply(json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "use-all-guest"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "use-all"},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
         }))
         .await
     }
@@ -116,6 +134,32 @@ impl Team {
         Ok(names::run_name(&made.name_any(), &made.uid().unwrap_or_default(), "", 1))
     }
 
+    /// The same, from what its specification says.
+    pub async fn run(&self, name: &str, spec: Value) -> Result<String> {
+        self.submit(&sandbox(name, spec)?).await
+    }
+
+    /// Changes a Sandbox's specification as the member.
+    pub async fn change(&self, name: &str, spec: Value) -> Result<()> {
+        self.sandboxes().patch(name, &PatchParams::default(), &Patch::Merge(json!({"spec": spec}))).await?;
+        Ok(())
+    }
+
+    /// What the run Secret holds, as text.
+    pub async fn copy(&self, run: &str) -> Result<BTreeMap<String, String>> {
+        let data = self.secrets().get(run).await?.data.unwrap_or_default();
+        Ok(data.into_iter().map(|(key, value)| (key, String::from_utf8_lossy(&value.0).into_owned())).collect())
+    }
+
+    /// Waits until there is no Pod under the run's name.
+    pub async fn wait_no_pod(&self, run: &str) -> Result<()> {
+        poll(COLLECTED, "the Pod is gone", async || {
+            ensure!(self.pods().get_opt(run).await?.is_none(), "it is there");
+            Ok(())
+        })
+        .await
+    }
+
     /// Waits for the run's Pod.
     pub async fn pod(&self, run: &str) -> Result<Pod> {
         poll(Duration::from_secs(20), "the run has its Pod", async || {
@@ -124,40 +168,15 @@ impl Team {
         .await
     }
 
-    /// Does the node's part: writes a Pod's status. `main` is the state of the run's own container.
-    pub async fn play_node(&self, run: &str, phase: &str, main: Value) -> Result<()> {
-        let status = json!({"status": {
-            "phase": phase,
-            "containerStatuses": [{
-                "name": "main", "image": "i", "imageID": "", "ready": phase == "Running", "restartCount": 0, "state": main,
-            }],
-        }});
-        self.pods().patch_status(run, &PatchParams::default(), &Patch::Strategic(status)).await?;
-        Ok(())
-    }
-
-    /// The node starts the container.
-    pub async fn play_start(&self, run: &str) -> Result<()> {
-        self.play_node(run, "Running", json!({"running": {"startedAt": jiff_now()}})).await
-    }
-
-    /// The container ends.
-    pub async fn play_exit(&self, run: &str, code: i32) -> Result<()> {
-        let phase = if code == 0 { "Succeeded" } else { "Failed" };
-        let reason = if code == 0 { "Completed" } else { "Error" };
-        let ended = json!({"terminated": {"exitCode": code, "reason": reason, "startedAt": jiff_now(), "finishedAt": jiff_now()}});
-        self.play_node(run, phase, ended).await
-    }
-
-    /// The kubelet's last word on a Pod that is being deleted: there is none here, so the test says it.
-    pub async fn play_vanish(&self, run: &str) -> Result<()> {
-        self.pods().delete(run, &DeleteParams::default().grace_period(0)).await?;
-        Ok(())
-    }
-
     /// Waits until a Sandbox's status fits.
     pub async fn wait(&self, name: &str, what: &str, fits: impl Fn(&SandboxStatus) -> bool) -> Result<SandboxStatus> {
-        wait_for(&self.sandboxes(), name, what, fits).await
+        let sandboxes = self.sandboxes();
+        poll(Duration::from_secs(60), what, async || {
+            let status = sandboxes.get(name).await?.status.unwrap_or_default();
+            ensure!(fits(&status), "{}", serde_json::to_string(&status)?);
+            Ok(status)
+        })
+        .await
     }
 
     /// Waits until a Sandbox is over.
@@ -180,22 +199,7 @@ impl Team {
     }
 }
 
-/// Waits until a Sandbox's status fits.
-pub async fn wait_for(
-    sandboxes: &Api<Sandbox>,
-    name: &str,
-    what: &str,
-    fits: impl Fn(&SandboxStatus) -> bool,
-) -> Result<SandboxStatus> {
-    poll(Duration::from_secs(40), what, async || {
-        let status = sandboxes.get(name).await?.status.unwrap_or_default();
-        ensure!(fits(&status), "{}", serde_json::to_string(&status)?);
-        Ok(status)
-    })
-    .await
-}
-
-/// A Sandbox with one secret in one variable.
+/// A Sandbox.
 pub fn sandbox(name: &str, spec: Value) -> Result<Sandbox> {
     Ok(serde_json::from_value(json!({
         "apiVersion": "daypass.dev/v1alpha1", "kind": "Sandbox", "metadata": {"name": name}, "spec": spec,
@@ -222,8 +226,4 @@ async fn apply(client: &Client, namespace: &str, object: Value) -> Result<()> {
     let object: DynamicObject = serde_json::from_value(object)?;
     api.patch(&object.name_any(), &PatchParams::apply("test").force(), &Patch::Apply(&object)).await?;
     Ok(())
-}
-
-fn jiff_now() -> String {
-    daypass::api::Time(jiff::Timestamp::now()).to_second().to_string()
 }

@@ -1,7 +1,10 @@
 //! What all tests of this tier share: one control plane with the chart, one operator, and hands to act as people.
 
 mod actors;
+mod node;
 mod operator;
+mod writes;
 
-pub use actors::{Team, sandbox, wait_for};
-pub use operator::{NAMESPACE, Operator, operator};
+pub use actors::{COLLECTED, Team, sandbox};
+pub use node::{container, ended, running};
+pub use operator::{NAMESPACE, Operator, Replica, end_cluster, operator, own_cluster};

@@ -2,26 +2,33 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, OnceLock};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use daypass_testcluster::{Cluster, poll};
-use k8s_openapi::api::core::v1::Secret;
+use daypass::api::Sandbox;
+use daypass_testcluster::{Cluster, Options, poll};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Api;
+use kube::api::PostParams;
+use serde_json::json;
 
 /// Where the chart is installed.
 pub const NAMESPACE: &str = "daypass-system";
 
-/// A running operator and what it works with.
+/// The operator that serves the shared control plane.
 pub struct Operator {
     /// The cluster that it works on.
     pub cluster: &'static Cluster,
-    process: Mutex<Child>,
-    folder: PathBuf,
-    /// Where it serves probes and metrics.
-    pub address: String,
+    replica: Replica,
+}
+
+/// One process of the operator. It ends when this is dropped.
+pub struct Replica {
+    process: Child,
+    log: PathBuf,
 }
 
 static SHARED: OnceLock<Result<Operator, String>> = OnceLock::new();
@@ -39,48 +46,138 @@ pub async fn operator() -> Result<&'static Operator> {
 }
 
 impl Operator {
-    /// Installs the chart, and starts the operator with its ServiceAccount.
+    /// Installs the chart, and starts the operator with its `ServiceAccount`.
     pub async fn start(cluster: &'static Cluster) -> Result<Self> {
-        install_chart(cluster)?;
-        let folder = cluster.state().join("operator");
-        std::fs::create_dir_all(folder.join("keys"))?;
-        std::thread::spawn({
-            let keys = folder.join("keys");
-            move || show_keys(cluster, &keys)
-        });
-        let process = spawn(cluster, &folder, "0").await?;
-        let address = served_at(&folder.join("0.log")).await?;
-        let operator = Self { cluster, process: Mutex::new(process), folder, address };
-        operator.wait_until_ready().await?;
-        Ok(operator)
+        prepare(cluster)?;
+        let replica = Replica::start(cluster, "0").await?;
+        replica.wait_until_ready(cluster).await?;
+        settle(cluster).await?;
+        Ok(Self { cluster, replica })
+    }
+
+    /// The log so far.
+    pub fn log(&self) -> Result<String> {
+        self.replica.log()
+    }
+
+    /// The process's number.
+    pub fn pid(&self) -> u32 {
+        self.replica.process.id()
+    }
+
+    /// Where it serves probes and metrics.
+    pub async fn address(&self) -> Result<String> {
+        served_at(&self.replica.log).await
+    }
+}
+
+/// Waits until a Sandbox is brought to its end: whatever comes later was never seen by an earlier leader.
+pub async fn settle(cluster: &Cluster) -> Result<()> {
+    let sandboxes = Api::<Sandbox>::namespaced(cluster.admin()?, "default");
+    let name = format!("settle-{}", Timestamp::now().as_nanosecond());
+    sandboxes.create(&PostParams::default(), &super::sandbox(&name, json!({"stop": true}))?).await?;
+    poll(Duration::from_secs(60), "the operator works", async || {
+        let status = sandboxes.get(&name).await?.status.unwrap_or_default();
+        ensure!(status.phase.is_terminal(), "{:?}", status.reason);
+        Ok(())
+    })
+    .await
+}
+
+/// A control plane of a test's own, with the chart and a volume of keys, and no operator yet. It lives until
+/// [`end_cluster`], or until the process ends.
+pub async fn own_cluster() -> Result<&'static Cluster> {
+    let cluster: &'static Cluster = Box::leak(Box::new(Cluster::start(Options::control_plane()).await?));
+    prepare(cluster)?;
+    Ok(cluster)
+}
+
+/// Ends the work of a test's own control plane, so that other tests have the machine.
+pub fn end_cluster(cluster: &Cluster) -> Result<()> {
+    ["kube-scheduler", "kube-controller-manager", "kube-apiserver", "etcd"]
+        .into_iter()
+        .try_for_each(|part| cluster.kill_part(part))
+}
+
+fn prepare(cluster: &'static Cluster) -> Result<()> {
+    install_chart(cluster)?;
+    let keys = folder(cluster).join("keys");
+    std::fs::create_dir_all(&keys)?;
+    std::thread::spawn(move || show_keys(cluster, &keys));
+    Ok(())
+}
+
+fn folder(cluster: &Cluster) -> PathBuf {
+    cluster.state().join("operator")
+}
+
+impl Replica {
+    /// Starts a process under a name of its own.
+    pub async fn start(cluster: &Cluster, name: &str) -> Result<Self> {
+        let folder = folder(cluster);
+        let process = spawn(cluster, &folder, name).await?;
+        Ok(Self { process, log: folder.join(format!("{name}.log")) })
+    }
+
+    /// The log so far.
+    pub fn log(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(&self.log)?)
+    }
+
+    /// Whether it has begun to lead.
+    pub fn leads(&self) -> Result<bool> {
+        Ok(self.log()?.contains("\"leading\""))
+    }
+
+    /// Waits until it leads.
+    pub async fn wait_until_it_leads(&self) -> Result<()> {
+        poll(Duration::from_secs(60), "the replica leads", async || {
+            ensure!(self.leads()?, "its log ends with: {}", tail(&self.log()?));
+            Ok(())
+        })
+        .await
     }
 
     /// Waits until the policies are proven and the keys are listed.
-    pub async fn wait_until_ready(&self) -> Result<()> {
-        let log = self.folder.join("0.log");
+    pub async fn wait_until_ready(&self, cluster: &Cluster) -> Result<()> {
         poll(Duration::from_secs(60), "the operator is ready", async || {
-            let text = std::fs::read_to_string(&log)?;
+            let text = self.log()?;
             ensure!(text.contains("policies are in force"), "its log ends with: {}", tail(&text));
-            let keys = Api::<k8s_openapi::api::core::v1::ConfigMap>::namespaced(self.cluster.admin()?, NAMESPACE);
+            let keys = Api::<ConfigMap>::namespaced(cluster.admin()?, NAMESPACE);
             ensure!(keys.get_opt("daypass-public-keys").await?.is_some(), "no public key yet: {}", tail(&text));
             Ok(())
         })
         .await
     }
 
-    /// The log so far.
-    pub fn log(&self) -> Result<String> {
-        Ok(std::fs::read_to_string(self.folder.join("0.log"))?)
+    /// `kill -9`.
+    pub fn kill(mut self) -> Result<()> {
+        self.process.kill()?;
+        self.process.wait()?;
+        Ok(())
     }
 
-    /// The process's number.
-    pub fn pid(&self) -> u32 {
-        self.process.lock().expect("no test panics with it").id()
+    /// SIGTERM, and its exit status.
+    pub async fn terminate(mut self) -> Result<ExitStatus> {
+        let signal = Command::new("kill").arg("-TERM").arg(self.process.id().to_string()).status()?;
+        ensure!(signal.success(), "kill: {signal}");
+        poll(Duration::from_secs(30), "the operator has ended", async || {
+            self.process.try_wait()?.with_context(|| format!("it runs: {:?}", self.log().map(|log| tail(&log))))
+        })
+        .await
     }
 }
 
-/// Renders and installs everything but a running Deployment.
-pub fn install_chart(cluster: &Cluster) -> Result<()> {
+impl Drop for Replica {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Installs everything but a running Deployment.
+fn install_chart(cluster: &Cluster) -> Result<()> {
     let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/daypass");
     let output = cluster.helm(&[
         "upgrade".as_ref(),
@@ -97,8 +194,7 @@ pub fn install_chart(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// Starts one replica.
-pub async fn spawn(cluster: &Cluster, folder: &Path, name: &str) -> Result<Child> {
+async fn spawn(cluster: &Cluster, folder: &Path, name: &str) -> Result<Child> {
     let token = cluster.service_account_token(NAMESPACE, "daypass-operator").await?;
     let kubeconfig = cluster.kubeconfig_for_token(&format!("operator-{name}"), &token)?;
     let config = folder.join(format!("{name}.yaml"));

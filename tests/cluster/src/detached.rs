@@ -26,6 +26,7 @@ impl Cluster {
             return Ok((found, false));
         }
         options.state = Some(folder);
+        eprintln!("starting the cluster ...");
         let cluster = Self::start(options).await?;
         cluster.detach()?;
         drop(lock);
