@@ -2,8 +2,12 @@
 
 #![allow(clippy::print_stdout, reason = "a command's answer goes to standard output")]
 
+mod cargo;
 mod cluster;
+mod demo;
 mod generate;
+mod image;
+mod test;
 mod tools;
 
 use std::path::Path;
@@ -23,12 +27,18 @@ enum Command {
     /// A real cluster on this machine: etcd, control plane and a node that runs containers
     #[command(subcommand)]
     Cluster(cluster::Command),
+    /// The whole line on a real cluster: install, store a secret, run, and prove what became of it
+    Demo(demo::Arguments),
     /// Write the files that are derived from the code: CRDs and field tables
     Generate {
         /// Change nothing, and fail where a file has drifted from the code
         #[arg(long)]
         check: bool,
     },
+    /// Build the operator's image for the local cluster, and print its name and its file
+    Image,
+    /// Run all tests, in tiers: unit, api (a real control plane) and node (real containers; root)
+    Test(test::Arguments),
     /// Get the programs that the local cluster needs, ahead of the first use
     Tools(tools::Arguments),
 }
@@ -39,7 +49,10 @@ async fn main() -> ExitCode {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
     let outcome = match arguments.command {
         Command::Cluster(command) => cluster::run(command).await,
+        Command::Demo(arguments) => demo::run(root, &arguments).await,
         Command::Generate { check } => generate::run(root, check),
+        Command::Image => image::run(root),
+        Command::Test(arguments) => test::run(root, &arguments),
         Command::Tools(arguments) => tools::run(&arguments),
     };
     match outcome {

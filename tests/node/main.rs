@@ -1,0 +1,12 @@
+//! A real kubelet with real containers, and the operator as people install it: `helm install`, in the cluster.
+//! Needs root. `cargo xtask test --tier node` builds the operator's image first.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests too")]
+
+mod canary;
+mod ends;
+mod files;
+mod images;
+mod many;
+mod reads;
+mod support;

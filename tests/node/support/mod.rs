@@ -1,0 +1,7 @@
+//! What all tests of this tier share: one cluster with a node, the chart installed in it, and teams.
+
+mod operator;
+mod team;
+
+pub use operator::NAMESPACE;
+pub use team::{Run, Team};

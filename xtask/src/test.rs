@@ -1,0 +1,238 @@
+//! `cargo xtask test`: all tests, from nothing, in tiers.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+use daypass_testcluster::{Tools, packages};
+
+use crate::cargo::cargo;
+use crate::image;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Only these tiers
+    #[arg(long, value_enum, value_delimiter = ',', num_args = 1.., default_value = "all")]
+    tier: Vec<Choice>,
+    /// Leave a tier out
+    #[arg(long = "skip-tier", visible_alias = "skip", value_enum, value_name = "TIER")]
+    skip: Vec<Tier>,
+    /// Only tests whose name contains this
+    filter: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Choice {
+    Unit,
+    Api,
+    Node,
+    All,
+}
+
+/// What tests need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Tier {
+    /// Nothing
+    Unit,
+    /// A real control plane; no root
+    Api,
+    /// A real kubelet and containers; root
+    Node,
+}
+
+impl Tier {
+    const ALL: [Self; 3] = [Self::Unit, Self::Api, Self::Node];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Unit => "unit",
+            Self::Api => "api",
+            Self::Node => "node",
+        }
+    }
+
+    const fn chosen_by(self, choice: Choice) -> bool {
+        matches!(
+            (choice, self),
+            (Choice::All, _) | (Choice::Unit, Self::Unit) | (Choice::Api, Self::Api) | (Choice::Node, Self::Node)
+        )
+    }
+}
+
+/// One call of `cargo test`.
+struct Suite {
+    tier: Tier,
+    name: &'static str,
+    targets: &'static [&'static str],
+}
+
+const SUITES: [Suite; 5] = [
+    Suite { tier: Tier::Unit, name: "libraries and programs", targets: &["--lib", "--bins"] },
+    Suite { tier: Tier::Unit, name: "what must not compile", targets: &["--test", "compile_fail"] },
+    Suite { tier: Tier::Unit, name: "examples in the docs", targets: &["--doc"] },
+    Suite { tier: Tier::Api, name: "control plane", targets: &["--test", "control_plane", "--test", "api"] },
+    Suite { tier: Tier::Node, name: "node", targets: &["--test", "node"] },
+];
+
+/// What came of a suite.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Count {
+    passed: u32,
+    failed: u32,
+}
+
+struct Outcome {
+    tier: Tier,
+    name: &'static str,
+    count: Count,
+    took: Duration,
+}
+
+/// Runs the chosen tiers. A failed test is an error after all of them.
+pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
+    let started = Instant::now();
+    let chosen = |tier: Tier| arguments.tier.iter().any(|&choice| tier.chosen_by(choice));
+    let tiers: Vec<Tier> =
+        Tier::ALL.into_iter().filter(|tier| chosen(*tier) && !arguments.skip.contains(tier)).collect();
+    ensure!(!tiers.is_empty(), "every chosen tier is left out");
+    let suites: Vec<&Suite> = SUITES.iter().filter(|suite| tiers.contains(&suite.tier)).collect();
+
+    // What cannot work should not take minutes to say so.
+    prepare(&tiers)?;
+    build(root, &suites)?;
+    let image = if tiers.contains(&Tier::Node) { Some(image::build(root)?) } else { None };
+
+    let mut outcomes = Vec::new();
+    for suite in suites {
+        println!("\n== {}: {}", suite.tier.name(), suite.name);
+        let begun = Instant::now();
+        let count = run_suite(root, suite, arguments.filter.as_deref(), image.as_ref())?;
+        outcomes.push(Outcome { tier: suite.tier, name: suite.name, count, took: begun.elapsed() });
+    }
+    let left_out: Vec<Tier> = Tier::ALL.into_iter().filter(|tier| !tiers.contains(tier)).collect();
+    let total = summarize(&outcomes, &left_out, started.elapsed());
+    if total.failed > 0 {
+        // Without a word more: the sum is the last line, for programs too.
+        std::process::exit(1);
+    }
+    Ok(())
+}
+
+/// Gets what the tiers need, and fails where a tier cannot run here.
+fn prepare(tiers: &[Tier]) -> Result<()> {
+    if tiers.contains(&Tier::Node) {
+        ensure!(
+            image::is_root(),
+            "the tier node runs containers and needs root: run this as root, or leave it out with --skip-tier node"
+        );
+        packages::ensure(&[packages::NODE, packages::BUSYBOX, packages::BUILD_IMAGES].concat())?;
+    }
+    if tiers.contains(&Tier::Api) || tiers.contains(&Tier::Node) {
+        Tools::ensure().context("get the programs of the local cluster")?;
+        Tools::helm().context("get helm")?;
+    }
+    Ok(())
+}
+
+/// Builds all suites at once, so that no test waits for a compiler.
+fn build(root: &Path, suites: &[&Suite]) -> Result<()> {
+    let mut targets: Vec<&str> = Vec::new();
+    // Examples in the docs are compiled when they are run.
+    for suite in suites.iter().filter(|suite| suite.targets != ["--doc"]) {
+        targets.extend(suite.targets);
+    }
+    if targets.is_empty() {
+        return Ok(());
+    }
+    println!("== building the tests");
+    let status = cargo(root, &["test", "--workspace", "--no-run"]).args(targets).status().context("run cargo")?;
+    ensure!(status.success(), "the tests do not build");
+    Ok(())
+}
+
+/// Runs a suite, shows what it says, and counts.
+fn run_suite(root: &Path, suite: &Suite, filter: Option<&str>, image: Option<&image::Built>) -> Result<Count> {
+    let mut command = cargo(root, &["test", "--workspace", "--no-fail-fast"]);
+    command.args(suite.targets).args(filter).stdin(Stdio::null()).stdout(Stdio::piped());
+    if let Some(image) = image {
+        command.envs(image.variables());
+    }
+    let mut child = command.spawn().context("run cargo")?;
+    let mut count = Count::default();
+    let mut reader = BufReader::new(child.stdout.take().context("cargo's output")?);
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line)? > 0 {
+        let text = String::from_utf8_lossy(&line);
+        print!("{text}");
+        if let Some(found) = parse(&text) {
+            count.passed += found.passed;
+            count.failed += found.failed;
+        }
+        line.clear();
+    }
+    let status = child.wait()?;
+    if !status.success() && count.failed == 0 {
+        println!("{}: {status}, and no test says why: it counts as one that failed", suite.name);
+        count.failed = 1;
+    }
+    Ok(count)
+}
+
+/// Reads a line such as `test result: ok. 3 passed; 0 failed; 1 ignored; ...`.
+fn parse(line: &str) -> Option<Count> {
+    let (_, numbers) = line.trim().strip_prefix("test result: ")?.split_once(". ")?;
+    let number = |what: &str| {
+        let part = numbers.split("; ").find_map(|part| part.strip_suffix(what))?;
+        part.trim().parse().ok()
+    };
+    Some(Count { passed: number(" passed")?, failed: number(" failed")? })
+}
+
+fn summarize(outcomes: &[Outcome], left_out: &[Tier], took: Duration) -> Count {
+    println!("\n== summary");
+    let mut total = Count::default();
+    for Outcome { tier, name, count, took } in outcomes {
+        println!(
+            "{:<6}{name:<26}{:>5} passed{:>5} failed{:>8.1} s",
+            tier.name(),
+            count.passed,
+            count.failed,
+            took.as_secs_f32()
+        );
+        total.passed += count.passed;
+        total.failed += count.failed;
+    }
+    println!("all, with building: {:.0} s", took.as_secs_f32());
+    for tier in left_out {
+        println!("LEFT OUT, by the command line: the tier {}. Nothing was shown about it.", tier.name());
+    }
+    println!("{} passed, {} failed", total.passed, total.failed);
+    total
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_counted() {
+        let line =
+            "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 4 filtered out; finished in 1.23s\n";
+        assert_eq!(parse(line), Some(Count { passed: 12, failed: 3 }));
+        assert_eq!(parse("test result: ok. 1 passed; 0 failed;"), Some(Count { passed: 1, failed: 0 }));
+        assert_eq!(parse("test results::parse ... ok"), None);
+        assert_eq!(parse("running 3 tests"), None);
+    }
+
+    #[test]
+    fn every_tier_has_a_suite() {
+        for tier in Tier::ALL {
+            assert!(SUITES.iter().any(|suite| suite.tier == tier), "{tier:?}");
+            assert!(tier.chosen_by(Choice::All), "{tier:?}");
+        }
+        assert!(!Tier::Api.chosen_by(Choice::Node));
+    }
+}
