@@ -63,9 +63,16 @@ mod tests {
             (answer(409, "AlreadyExists", "pods \"x\" already exists"), Class::Exists),
             (answer(409, "Conflict", "the object has been modified"), Class::Transient),
             (answer(403, "Forbidden", "pods \"x\" is forbidden: exceeded quota: q, requested: pods=1"), Class::Quota),
-            (answer(403, "Forbidden", "pods \"x\" is forbidden: status unknown for quota: q, resources: pods"), Class::Quota),
             (
-                answer(403, "Forbidden", "error looking up service account a/default: serviceaccount \"default\" not found"),
+                answer(403, "Forbidden", "pods \"x\" is forbidden: status unknown for quota: q, resources: pods"),
+                Class::Quota,
+            ),
+            (
+                answer(
+                    403,
+                    "Forbidden",
+                    "error looking up service account a/default: serviceaccount \"default\" not found",
+                ),
                 Class::Transient,
             ),
             (

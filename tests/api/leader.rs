@@ -6,8 +6,8 @@ use anyhow::{Result, ensure};
 use daypass::api::Phase;
 use daypass_testcluster::{Cluster, poll};
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, ListParams, Patch, PatchParams};
 use kube::ResourceExt;
+use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::json;
 use tokio::sync::Mutex;
 
@@ -71,7 +71,8 @@ async fn a_clean_stop_hands_fifty_runs_over_and_a_settled_cluster_costs_nothing(
     fleet.exit(0..40).await?;
     poll(Duration::from_secs(60), "forty runs are over", async || {
         let all = team.sandboxes().list(&ListParams::default()).await?;
-        let over = all.iter().filter(|sandbox| sandbox.status.as_ref().is_some_and(|s| s.phase == Phase::Completed)).count();
+        let over =
+            all.iter().filter(|sandbox| sandbox.status.as_ref().is_some_and(|s| s.phase == Phase::Completed)).count();
         ensure!(over == 40, "{over}");
         Ok(())
     })

@@ -13,7 +13,8 @@ use crate::support::{Team, operator};
 impl Team {
     /// Makes the store `default` with a list of revoked names.
     async fn revoke(&self, names: &[&str]) -> Result<()> {
-        let revoked: Vec<Value> = names.iter().map(|name| json!({"name": name, "since": "2026-01-01T00:00:00Z"})).collect();
+        let revoked: Vec<Value> =
+            names.iter().map(|name| json!({"name": name, "since": "2026-01-01T00:00:00Z"})).collect();
         self.apply(json!({
             "apiVersion": "daypass.dev/v1alpha1", "kind": "TeamSecretStore", "metadata": {"name": "default"},
             "spec": {"sealed": {}, "revoked": revoked},
@@ -67,7 +68,9 @@ async fn a_revoked_secret_is_refused_its_copies_go_and_its_runs_end() -> Result<
         }
     }
     assert_eq!(team.copy(&other).await?["GOOD"], "kept");
-    let told = team.revoked("BAD", "three runs are told", |revoked| revoked.runs_ended == 3 && revoked.runs_ending == 0).await?;
+    let told = team
+        .revoked("BAD", "three runs are told", |revoked| revoked.runs_ended == 3 && revoked.runs_ending == 0)
+        .await?;
     let mut runs = told.runs.clone();
     runs.sort();
     assert_eq!(runs, ["running", "starting", "waiting"].map(|name| format!("{}/{name}", team.namespace)));
@@ -129,7 +132,9 @@ async fn another_teams_run_ends_too() -> Result<()> {
     owner.set_secret("SHARED", b"value").await?;
     owner.grant_all(&guest.namespace).await?;
     owner.grant_user(&format!("member@{}", guest.namespace)).await?;
-    let run = guest.run("far", json!({"secrets": [{"name": "SHARED", "team": owner.namespace}], "secretRemoval": "AfterFinish"})).await?;
+    let run = guest
+        .run("far", json!({"secrets": [{"name": "SHARED", "team": owner.namespace}], "secretRemoval": "AfterFinish"}))
+        .await?;
     guest.pod(&run).await?;
     guest.play_start(&run).await?;
     guest.wait("far", "it runs", |s| s.phase == Phase::Running).await?;

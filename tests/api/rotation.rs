@@ -41,7 +41,9 @@ async fn a_running_run_keeps_its_copy_and_a_new_one_gets_the_new_value() -> Resu
 
     let mark = team.mark()?;
     team.set_secret("KEY", b"new").await?;
-    let status = team.wait("old", "it is told", |s| current(s).is_some_and(|(status, _)| status == ConditionStatus::False)).await?;
+    let status = team
+        .wait("old", "it is told", |s| current(s).is_some_and(|(status, _)| status == ConditionStatus::False))
+        .await?;
     assert_eq!(current(&status), Some((ConditionStatus::False, Reason::NewerVersion)));
     assert_eq!((status.phase, status.secrets[0].version.as_deref()), (Phase::Running, Some("1")));
     assert_eq!(team.copy(&run).await?["KEY"], "old");

@@ -99,7 +99,8 @@ async fn a_sandbox_deleted_at_any_moment_leaves_nothing() -> Result<()> {
     team.run("waiting", json!({"secrets": [{"name": "API_KEY"}, {"name": "MISSING"}]})).await?;
     team.wait("waiting", "it waits", |s| s.reason == Some(Reason::SecretNotFound)).await?;
     let starting = team.run("starting", spec()).await?;
-    let running = team.run("running", json!({"secrets": [{"name": "API_KEY"}], "secretRemoval": "AfterFinish"})).await?;
+    let running =
+        team.run("running", json!({"secrets": [{"name": "API_KEY"}], "secretRemoval": "AfterFinish"})).await?;
     let ended = team.run("ended", spec()).await?;
     for run in [&starting, &running, &ended] {
         team.pod(run).await?;
@@ -211,9 +212,7 @@ async fn a_pod_that_cannot_be_valid_is_told() -> Result<()> {
 #[tokio::test]
 async fn a_quota_is_waited_for_without_a_copy() -> Result<()> {
     let team = team("quota").await?;
-    let quota = |pods: &str| {
-        json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"}, "spec": {"hard": {"pods": pods}}})
-    };
+    let quota = |pods: &str| json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"}, "spec": {"hard": {"pods": pods}}});
     team.apply(quota("0")).await?;
     let quotas = Api::<ResourceQuota>::namespaced(team.root.clone(), &team.namespace);
     let counted = async |pods: &str| {
@@ -235,7 +234,8 @@ async fn a_quota_is_waited_for_without_a_copy() -> Result<()> {
     // It asks again by a dry run, and holds nothing meanwhile.
     poll(Duration::from_secs(40), "it has asked twice", async || {
         let asked = team.operator_requests(mark).await?;
-        let asked = asked.iter().filter(|entry| entry.namespace == team.namespace && entry.resource == "pods" && entry.dry_run);
+        let asked =
+            asked.iter().filter(|entry| entry.namespace == team.namespace && entry.resource == "pods" && entry.dry_run);
         ensure!(asked.count() >= 2, "not yet");
         Ok(())
     })

@@ -157,7 +157,8 @@ impl Replica {
         stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: operator\r\nconnection: close\r\n\r\n").await?;
         let mut text = String::new();
         stream.read_to_string(&mut text).await?;
-        let lines = text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+        let lines =
+            text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
         let values = lines.map(|line| line.rsplit(' ').next().unwrap_or_default().parse::<f64>());
         Ok(values.collect::<Result<Vec<_>, _>>()?.iter().sum())
     }
