@@ -9,12 +9,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::json;
-use tokio::sync::Mutex;
 
-use crate::support::{Fleet, Replica, Team, end_cluster, own_cluster, settle};
-
-/// Control planes of tests' own take the machine one after the other.
-static TURN: Mutex<()> = Mutex::const_new(());
+use crate::support::{Fleet, Replica, TURN, Team, end_cluster, own_cluster, settle};
 
 /// Counts the reconciles of a process.
 const RECONCILES: &str = "daypass_reconciles_total";

@@ -3,6 +3,7 @@
 mod ask;
 mod chart;
 mod cli;
+mod conflicts;
 mod ends;
 mod fixed_fields;
 mod guard;

@@ -15,6 +15,7 @@ use kube::Api;
 use kube::api::PostParams;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::Mutex;
 
 /// Where the chart is installed.
 pub const NAMESPACE: &str = "daypass-system";
@@ -31,6 +32,9 @@ pub struct Replica {
     process: Child,
     log: PathBuf,
 }
+
+/// Control planes of tests' own take the machine one after the other.
+pub static TURN: Mutex<()> = Mutex::const_new(());
 
 static SHARED: OnceLock<Result<Operator, String>> = OnceLock::new();
 
