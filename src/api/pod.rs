@@ -147,15 +147,14 @@ pub struct SeccompProfile {
 /// Labels and annotations for the run's Pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(validation = Rule::new("(!has(self.labels) || self.labels.all(k, !k.matches('^([^/]*[.])?daypass[.]dev/'))) && (!has(self.annotations) || self.annotations.all(k, !k.matches('^([^/]*[.])?daypass[.]dev/')))").message("keys of daypass.dev are the operator's: choose another prefix"))]
-#[x_kube(validation = Rule::new("!has(self.annotations) || self.annotations.map(k, k.size() + bytes(self.annotations[k]).size()).sum() <= 32768").message("annotations hold at most 32 KiB together: a Pod has room for no more beside its files").field_path(".annotations"))]
 pub struct PodMetadata {
     /// Labels for the Pod.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(length(max = 32), inner(length(max = 63)))]
     pub labels: BTreeMap<String, String>,
-    /// Annotations for the Pod.
+    /// Annotations for the Pod; short ones, since the run's files share their room.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(length(max = 32), inner(length(max = 4096)))]
+    #[schemars(length(max = 32), inner(length(max = 1024)))]
     pub annotations: BTreeMap<String, String>,
 }
 

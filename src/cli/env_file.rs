@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use zeroize::Zeroizing;
+
 use crate::api::names::team_secret_object;
 use crate::secret::SecretValue;
 
 use super::manifest::check_name;
-use super::value::check_size;
+use super::value::{MAX_VALUE, check_size};
 
 /// Reads `NAME=value` lines. Accepted are empty lines, `#` comments, a leading `export`, values in single quotes (taken
 /// as they are) and in double quotes (`\n`, `\r`, `\t`, `\"`, `\\`, `\$`); quoted values may span lines. Nothing is
@@ -105,7 +107,8 @@ impl Reader<'_> {
 
     /// Reads on to the closing quote and the end of its line.
     fn quoted(&mut self, name: &str, quote: char) -> Result<SecretValue, String> {
-        let mut value = Vec::with_capacity(self.rest.find(quote).unwrap_or(0).max(64));
+        // As large as a value may be, so that it does not grow and leave copies behind.
+        let mut value = Zeroizing::new(Vec::with_capacity(self.rest.len().min(MAX_VALUE)));
         let mut problem = None;
         let mut chars = self.rest.char_indices();
         let end = loop {
@@ -144,7 +147,7 @@ impl Reader<'_> {
             problem.get_or_insert_with(|| format!("something stands after the closing {quote} of {name}"));
         }
         self.skip_line();
-        let value = SecretValue::new(value);
+        let value = SecretValue::new(std::mem::take(&mut value));
         match problem {
             Some(problem) => Err(problem),
             None => Ok(value),

@@ -17,8 +17,9 @@ use super::error::{CliError, Exit, Needs, Result, api_error, is_forbidden};
 use super::grants::{MANAGED_BY, granted_namespaces};
 use super::holders::{Filter, Report, holders};
 use super::manifest::store_and_name;
+use super::{secret, store};
 use crate::api::Sandbox;
-use crate::api::names::access_name;
+use crate::api::names::{DEFAULT_STORE, access_name};
 use crate::run::RUN_LABEL;
 
 const PAGE: u32 = 500;
@@ -30,6 +31,7 @@ pub async fn run(session: &mut Session, args: &HoldersArgs) -> Result<()> {
     let filter = match &args.name {
         Some(name) => {
             let (store, name) = store_and_name(name, args.store.as_deref())?;
+            check_spelling(&cluster, store, name).await?;
             Filter { team: Some(cluster.namespace.clone()), store: Some(store.into()), name: Some(name.into()) }
         }
         None => {
@@ -51,6 +53,17 @@ pub async fn run(session: &mut Session, args: &HoldersArgs) -> Result<()> {
         session.out.note(&note);
     }
     Ok(())
+}
+
+/// A slip in the letters would find no holder. A secret that is not there any more may still be held.
+async fn check_spelling(cluster: &Cluster, store: &str, name: &str) -> Result<()> {
+    if store != DEFAULT_STORE || !store::is_sealed_default(cluster).await.unwrap_or(false) {
+        return Ok(());
+    }
+    match secret::find(cluster, name).await {
+        Err(error) if error.exit == Exit::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Shows who holds a secret before something happens to it. What cannot be seen is said and stops nothing.

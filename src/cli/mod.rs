@@ -94,3 +94,19 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
 pub fn report(error: &CliError) {
     Output::standard(output::Format::Table).note(&format!("error: {error}"));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_shows_what_people_type_as_kubectls_plugin_too() {
+        for (program, shown) in
+            [("/usr/bin/kubectl-daypass", "Usage: kubectl daypass "), ("./daypass", "Usage: daypass ")]
+        {
+            let help = command(Some(&program.into())).render_help().to_string();
+            assert!(help.contains(shown), "{help}");
+            assert!(help.contains("Exit codes:"), "{help}");
+        }
+    }
+}

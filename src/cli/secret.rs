@@ -60,17 +60,22 @@ pub async fn set(session: &mut Session, args: &SetArgs) -> Result<()> {
             manifests.push(manifest(&team, &secret.spec));
         }
         session.out.note("Nothing was applied: `kubectl apply` or Git does it.");
+        if !has_store {
+            session.out.note(&format!(
+                "Team {team} is not set up: its own runs are refused until `daypass store init -n {team}` was done."
+            ));
+        }
         return session.out.manifests(&manifests);
     }
 
-    let by = cluster.whoami().await?;
+    let by = cluster.whoami().await;
     if !has_store {
         init_first(session, &cluster).await?;
     }
     let mut done = Vec::new();
     for (name, value) in &values {
         let secret = new_secret(&team, name, |version| {
-            key.seal(&Binding { namespace: &team, name, version }, value, Some(&by))
+            key.seal(&Binding { namespace: &team, name, version }, value, by.as_deref())
         })?;
         if let Err(error) = secrets(&cluster).create(&PostParams::default(), &secret).await {
             let error = match error {
@@ -205,9 +210,9 @@ pub async fn rotate(session: &mut Session, args: &RotateArgs) -> Result<()> {
         return session.out.manifests(&[manifest(&team, &TeamSecretSpec { name: name.clone(), versions })]);
     }
 
-    let by = cluster.whoami().await?;
+    let by = cluster.whoami().await;
     let write = async |old: &TeamSecret| -> Result<Vec<SealedVersion>> {
-        let versions = rotated(&old.spec.versions, args.keep, |version| seal(version, Some(&by)))?;
+        let versions = rotated(&old.spec.versions, args.keep, |version| seal(version, by.as_deref()))?;
         let patch = json!({
             "metadata": {"resourceVersion": old.metadata.resource_version},
             "spec": {"versions": versions},
@@ -242,6 +247,7 @@ struct Listed {
     name: String,
     version: i64,
     versions: usize,
+    #[serde(rename = "keyID")]
     key_id: String,
     /// Whether a version is sealed to an older key than the newest; none where the newest is not known.
     old_key: Option<bool>,

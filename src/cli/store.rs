@@ -19,7 +19,8 @@ use crate::api::{BackendKind, ConditionStatus, ConditionType, SealedBackend, Tea
 const STRENGTH: &str = "\
 The sealed store needs nothing else, and is as strong as two things: the Secret `daypass-keys` in the operator's
 namespace, and the encryption of etcd. Whoever reads both reads every value, and an unencrypted backup of etcd holds both.
-For production use a cloud's secret manager or Vault: see TeamSecretStore (`kubectl explain teamsecretstore.spec`).";
+For production a cloud's secret manager or Vault is the better place, where this version serves it: see Status in the
+README, and `kubectl explain teamsecretstore.spec`.";
 
 /// `store ...`.
 pub async fn run(session: &mut Session, command: &StoreCommand) -> Result<()> {
@@ -27,7 +28,7 @@ pub async fn run(session: &mut Session, command: &StoreCommand) -> Result<()> {
         StoreCommand::Init { strict } => {
             let cluster = session.cluster().await?;
             let (new, granted) = init(session, &cluster, *strict).await?;
-            let data = json!({"team": cluster.namespace, "store": DEFAULT_STORE, "backend": "sealed",
+            let data = json!({"team": cluster.namespace, "store": DEFAULT_STORE,
                 "changed": new, "granted": granted});
             match session.out.format() {
                 super::output::Format::Table => Ok(()),
@@ -85,7 +86,9 @@ pub async fn init(session: &mut Session, cluster: &Cluster, strict: bool) -> Res
         session.out.note(&format!("Made the store `{DEFAULT_STORE}` of team {team}, backend sealed."));
         session.out.note(STRENGTH);
     } else {
-        session.out.note(&format!("The store `{DEFAULT_STORE}` of team {team} is there already."));
+        let backend = get(cluster, DEFAULT_STORE).await?.and_then(|store| store.spec.backend());
+        let backend = backend.map_or("unknown", BackendKind::as_str);
+        session.out.note(&format!("The store `{DEFAULT_STORE}` of team {team} is there already, backend {backend}."));
     }
     if strict {
         session.out.note(&format!(

@@ -38,7 +38,12 @@ pub enum Class {
 pub fn classify(answer: &ApiAnswer) -> Class {
     match (answer.code, answer.reason.as_str()) {
         (409, "AlreadyExists") => Class::Exists,
-        (403, _) if answer.message.contains("exceeded quota") => Class::Quota,
+        // A quota that was just made has not counted yet.
+        (403, _) if ["exceeded quota", "status unknown for quota"].iter().any(|text| answer.message.contains(text)) => {
+            Class::Quota
+        }
+        // Every namespace gets it; a new one a moment after what came with it.
+        (403, _) if answer.message.contains("serviceaccount \"default\" not found") => Class::Transient,
         (403, _) if answer.message.contains("because it is being terminated") => Class::NamespaceGone,
         (404, _) => Class::NamespaceGone,
         (400 | 403 | 422, _) => Class::Refused,
@@ -58,6 +63,22 @@ mod tests {
             (answer(409, "AlreadyExists", "pods \"x\" already exists"), Class::Exists),
             (answer(409, "Conflict", "the object has been modified"), Class::Transient),
             (answer(403, "Forbidden", "pods \"x\" is forbidden: exceeded quota: q, requested: pods=1"), Class::Quota),
+            (
+                answer(403, "Forbidden", "pods \"x\" is forbidden: status unknown for quota: q, resources: pods"),
+                Class::Quota,
+            ),
+            (
+                answer(
+                    403,
+                    "Forbidden",
+                    "error looking up service account a/default: serviceaccount \"default\" not found",
+                ),
+                Class::Transient,
+            ),
+            (
+                answer(403, "Forbidden", "error looking up service account a/bot: serviceaccount \"bot\" not found"),
+                Class::Refused,
+            ),
             (
                 answer(403, "Forbidden", "unable to create new content in namespace a because it is being terminated"),
                 Class::NamespaceGone,

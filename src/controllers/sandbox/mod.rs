@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
 
 use super::Context;
 use super::memory::Remembered;
@@ -52,7 +53,17 @@ pub async fn reconcile(sandbox: Arc<Sandbox>, ctx: Arc<Context>) -> Result<Actio
     }
     ctx.memory.keep(&uid, known);
     ctx.metrics.reconciled("Sandbox", result.is_ok(), started.elapsed());
+    if is_gone(&sandbox, &ctx) {
+        // Its deletion may have been told before this reconcile had made what is there now.
+        clean_up_after(Sandbox::clone(&sandbox), ctx).await;
+        return Ok(Action::await_change());
+    }
     result
+}
+
+/// Whether the watch has seen the Sandbox go.
+fn is_gone(sandbox: &Sandbox, ctx: &Context) -> bool {
+    ctx.sandboxes.get(&ObjectRef::from_obj(sandbox)).is_none_or(|now| now.metadata.uid != sandbox.metadata.uid)
 }
 
 /// How long to wait after a failure.
@@ -68,6 +79,9 @@ pub fn error_policy(sandbox: Arc<Sandbox>, error: &Error, ctx: Arc<Context>) -> 
 async fn run_to_rest(sandbox: &Sandbox, ctx: &Context, known: &mut Remembered) -> Result<Action, Error> {
     let run = convert::run_of(sandbox);
     for _ in 0..ROUNDS {
+        if is_gone(sandbox, ctx) {
+            return Ok(Action::await_change());
+        }
         let now = ctx.clock.now();
         let recorded = known.reported.clone().unwrap_or_else(|| recorded(sandbox));
         let mut seen = observe::see(&run, &recorded, ctx, known).await?;
@@ -128,8 +142,12 @@ async fn step_through(
             Step::DeleteSecret | Step::DeletePod { .. } | Step::DeleteOwner => ctx.lanes.removal().await,
             _ => ctx.lanes.creation().await,
         };
-        if applier.apply(step, known).await? == apply::Went::Differently {
+        if applier.apply(step, known).await? == apply::Went::Differently || is_gone(sandbox, ctx) {
             break;
+        }
+        if *step == Step::DeleteOwner {
+            // Nothing is left to do for an object that is going away.
+            return Ok(Some(Action::await_change()));
         }
     }
     Ok(None)

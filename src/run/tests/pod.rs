@@ -65,7 +65,7 @@ fn the_least_sandbox_makes_a_restricted_pod() {
         "spec": {
             "containers": [{
                 "name": "main",
-                "image": "busybox:1.37",
+                "image": PodDefaults::default().image,
                 "command": ["sh", "-c", "trap 'exit 0' TERM INT; while :; do sleep 3600 & wait $!; done"],
                 "workingDir": "/workspace",
                 "env": [{"name": "HOME", "value": "/workspace"}],

@@ -69,6 +69,31 @@ fn a_pod_that_does_not_start_ends_for_what_kept_it() {
 }
 
 #[test]
+fn what_a_pod_waits_for_is_told_with_its_mend() {
+    let rows = [
+        ("ErrImagePull", "spec.imagePullSecrets", Reason::ImagePullFailed),
+        ("ImagePullBackOff", "spec.image", Reason::ImagePullFailed),
+        ("InvalidImageName", "InvalidImageName", Reason::ImagePullFailed),
+        ("ErrImageNeverPull", "spec.image", Reason::ImagePullFailed),
+        ("CreateContainerConfigError", "configured: text of the kubelet", Reason::ContainerCreateFailed),
+        ("CreateContainerError", "kubectl describe pod daypass-run-demo-1-", Reason::ContainerCreateFailed),
+        ("RunContainerError", "kubectl describe pod daypass-run-demo-1-", Reason::ContainerCreateFailed),
+        ("ContainerCreating", "is starting", Reason::Starting),
+        ("PodInitializing", "is starting", Reason::Starting),
+    ];
+    for (word, told, reason) in rows {
+        let state = scene().pod(waiting(word, "text of the kubelet")).plan(20).state;
+        assert_eq!(state.reason, reason, "{word}");
+        assert!(state.message.contains(told), "{word}: {}", state.message);
+        // A runtime may repeat the command line, and with it a value.
+        let repeated = state.message.contains("text of the kubelet");
+        assert_eq!(repeated, word == "CreateContainerConfigError", "{word}");
+    }
+    let long = scene().pod(waiting("CreateContainerConfigError", &"x".repeat(10_000))).plan(20).state;
+    assert!(long.message.len() < 400, "{}", long.message.len());
+}
+
+#[test]
 fn the_secret_goes_when_every_container_has_started() {
     check(vec![
         ("started", scene().made(0).pod(started()), 3, calls([DeleteSecret])),

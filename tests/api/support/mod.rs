@@ -1,10 +1,12 @@
 //! What all tests of this tier share: one control plane with the chart, one operator, and hands to act as people.
 
 mod actors;
+mod fleet;
 mod node;
 mod operator;
 mod writes;
 
 pub use actors::{COLLECTED, Team, sandbox};
+pub use fleet::Fleet;
 pub use node::{container, ended, running};
-pub use operator::{NAMESPACE, Operator, Replica, end_cluster, operator, own_cluster};
+pub use operator::{NAMESPACE, Operator, Replica, end_cluster, operator, own_cluster, settle};

@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Api;
 use kube::api::PostParams;
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Where the chart is installed.
 pub const NAMESPACE: &str = "daypass-system";
@@ -148,6 +149,18 @@ impl Replica {
             Ok(())
         })
         .await
+    }
+
+    /// A counter or gauge of its metrics, all its labels summed up.
+    pub async fn metric(&self, name: &str) -> Result<f64> {
+        let mut stream = tokio::net::TcpStream::connect(served_at(&self.log).await?).await?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: operator\r\nconnection: close\r\n\r\n").await?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await?;
+        let lines =
+            text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+        let values = lines.map(|line| line.rsplit(' ').next().unwrap_or_default().parse::<f64>());
+        Ok(values.collect::<Result<Vec<_>, _>>()?.iter().sum())
     }
 
     /// `kill -9`.

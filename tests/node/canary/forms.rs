@@ -23,7 +23,7 @@ impl Canary {
 
     fn of(text: String) -> Self {
         let value = text.as_bytes();
-        let quoted = |text: &str| text[1..text.len() - 1].as_bytes().to_vec();
+        let quoted = |text: &str| text.as_bytes()[1..text.len() - 1].to_vec();
         let mut forms = vec![
             ("plain", value.to_vec()),
             ("hexadecimal", hexadecimal(value).into_bytes()),

@@ -76,25 +76,25 @@ async fn a_value_is_nowhere_but_in_its_run_secret_and_its_container() -> Result<
     // A run whose copy stays until the test has looked, one that was given the value, and two that could not be.
     let hold = "while [ ! -e /workspace/go ]; do sleep 0.1; done";
     let spec = |secret: serde_json::Value, delivery: &str| json!({"command": ["sh", "-c", hold], "delivery": delivery, "secrets": [secret], "secretsTimeoutSeconds": 0});
-    let held = team.submit("held", spec(json!({"name": "API_KEY"}), "File")).await?;
+    let holder = team.submit("holder", spec(json!({"name": "API_KEY"}), "File")).await?;
     let given = team.submit("given", spec(json!({"name": "AS_JSON", "field": "token"}), "Env")).await?;
     let malformed = team.submit("malformed", spec(json!({"name": "WITH_NUL"}), "Env")).await?;
     let no_field = team.submit("no-field", spec(json!({"name": "AS_JSON", "field": "nope"}), "Env")).await?;
-    team.wait(&held, "it runs", |status| status.phase == Phase::Running).await?;
+    team.wait(&holder, "it runs", |status| status.phase == Phase::Running).await?;
     team.wait(&given, "its copy is gone", |status| status.secret_removed_at.is_some()).await?;
     for (run, reason) in [(&malformed, Reason::SecretMalformed), (&no_field, Reason::SecretFieldNotFound)] {
         let status = team.wait_finished(run).await?;
         ensure!(status.reason.as_ref() == Some(&reason), "{status:?}");
     }
-    for run in [&held, &given] {
+    for run in [&holder, &given] {
         ensure!(environment_or_file_has(&team, run, &canary)?, "{}: the container has the value", run.sandbox);
     }
     traces.run(&team, &["secret", "holders", "-o", "json"])?;
     traces.run(&team, &["secret", "list", "-o", "yaml"])?;
 
     // The one copy that is there is found where it belongs: that is the first control.
-    let secret = format!("secrets {}/{}", team.namespace, held.name);
-    let mut expected = vec![secret.clone(), format!("etcd /registry/secrets/{}/{}", team.namespace, held.name)];
+    let secret = format!("secrets {}/{}", team.namespace, holder.name);
+    let mut expected = vec![secret.clone(), format!("etcd /registry/secrets/{}/{}", team.namespace, holder.name)];
     let found = everywhere(&team, &canary, &traces).await?;
     let mut places: Vec<String> = found.iter().map(|finding| finding.place.clone()).collect();
     places.sort();
@@ -103,7 +103,7 @@ async fn a_value_is_nowhere_but_in_its_run_secret_and_its_container() -> Result<
     assert_eq!(places, expected, "{found:?}");
 
     // Once the runs are over it is nowhere.
-    for run in [&held, &given] {
+    for run in [&holder, &given] {
         team.exec(run, &["touch", "/workspace/go"])?;
         let status = team.wait_finished(run).await?;
         ensure!(status.phase == Phase::Completed, "{status:?}");

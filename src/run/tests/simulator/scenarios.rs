@@ -91,6 +91,11 @@ fn undisturbed() -> Vec<Scenario> {
         scenario("fails", |world| world.surroundings.exit_code = 7).writes(&[STARTED, "Failed/NonZeroExit(Gone)"]),
         scenario("injected proxy", |world| world.surroundings.proxy = true)
             .writes(&[STARTED, "Completed/Succeeded(Gone)"]),
+        scenario("injected proxy that starts late", |world| {
+            world.surroundings.proxy = true;
+            world.surroundings.proxy_late_by = 5;
+        })
+        .writes(&[STARTED, "Completed/Succeeded(Gone)"]),
         scenario("slow start", |world| world.surroundings.starts_after = Some(40)).writes(&[
             "+Secret +Pod Pending/Starting(Present) -Secret Running/Started(Gone)",
             "Completed/Succeeded(Gone)",
@@ -161,6 +166,15 @@ fn ended() -> Vec<Scenario> {
         scenario("revoked while it starts", long_running)
             .writes(&["+Secret +Pod -Secret -Pod(Revoked) Terminated/Revoked(Gone)"])
             .at(1, |world| world.surroundings.revoked = true),
+        scenario("revoked, lifted while it ends", |world| {
+            long_running(world);
+            world.surroundings.ends_after = 5;
+        })
+        .writes(&[STARTED, "-Pod(Revoked) Terminated/Revoked(Gone)"])
+        .at(20, |world| world.surroundings.revoked = true)
+        .at(22, |world| world.surroundings.revoked = false)
+        // Two crashes may sleep through all of it.
+        .or(&[Reason::PodDeleted, Reason::PodLost, Reason::DeadlineExceeded]),
         scenario("lifetime", long_running).writes(&[STARTED, "Failed/DeadlineExceeded(Gone)"]),
         scenario("image", |world| world.surroundings.starts_after = None).or(&[Reason::PodLost]).writes(&[
             "+Secret +Pod Pending/ImagePullFailed(Present)",
@@ -204,6 +218,9 @@ fn disturbed() -> Vec<Scenario> {
                 }
             },
         ),
+        scenario("node silent past the lifetime", long_running)
+            .writes(&[STARTED, "-Pod(DeadlineExceeded)", "Terminating/DeadlineExceeded(Gone) Failed/PodLost(Gone)"])
+            .at(20, |world| world.surroundings.node_alive = false),
         scenario("foreign Secret", |world| world.secret = Some(Whose::Foreign))
             .writes(&["+Secret !-Secret Failed/NameConflict(NotMade)"]),
         scenario("foreign Pod", |world| world.foreign_pod = true)

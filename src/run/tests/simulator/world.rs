@@ -48,6 +48,8 @@ pub(super) struct Surroundings {
     pub(super) exit_code: i32,
     /// A webhook has put a container beside `main` that runs on.
     pub(super) proxy: bool,
+    /// Seconds that its image takes to come after `main` has started; it reads the run Secret too.
+    pub(super) proxy_late_by: i64,
 }
 
 impl World {
@@ -75,6 +77,7 @@ impl World {
                 ends_after: 1,
                 exit_code: 0,
                 proxy: false,
+                proxy_late_by: 0,
             },
             pods_made: 0,
         }
@@ -168,6 +171,9 @@ impl World {
         let next = match (pod.deleting, &pod.main) {
             (Some(asked), Main::Running(_)) => Some(asked + seconds(around.ends_after)),
             (Some(_), _) => Some(self.now + seconds(1)),
+            (None, Main::Running(Some(started))) if pod.phase == PodPhase::Pending => {
+                Some(*started + seconds(around.proxy_late_by))
+            }
             (None, Main::Running(Some(started))) => around.runs_for.map(|lasts| *started + seconds(lasts)),
             (None, Main::Unreported) => Some(pod.created + seconds(around.starts_after.unwrap_or(2))),
             (None, Main::Waiting(reason, _)) if reason == "CreateContainerConfigError" => Some(self.now + seconds(12)),
@@ -212,6 +218,11 @@ impl World {
             return;
         }
         match pod.main.clone() {
+            Main::Running(Some(started)) if pod.phase == PodPhase::Pending => {
+                if started + seconds(around.proxy_late_by) <= now && has_secret {
+                    pod.phase = PodPhase::Running;
+                }
+            }
             Main::Running(started) => {
                 let until = started.zip(around.runs_for).map(|(started, lasts)| started + seconds(lasts));
                 if until.is_some_and(|until| until <= now) {
@@ -227,7 +238,7 @@ impl World {
                 Some(after) if pod.created + seconds(after) > now => {}
                 Some(_) if has_secret => {
                     pod.main = Main::Running(Some(now));
-                    pod.phase = PodPhase::Running;
+                    pod.phase = if around.proxy_late_by > 0 { PodPhase::Pending } else { PodPhase::Running };
                     pod.others = if around.proxy { vec!["proxy".into()] } else { Vec::new() };
                 }
                 Some(_) => pod.main = without_its_secret().main,

@@ -1,0 +1,196 @@
+//! Two replicas and one leader, that stop, are killed, and begin anew, each on a control plane of its own.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use daypass::api::Phase;
+use daypass_testcluster::{Cluster, poll};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::{Api, ListParams, Patch, PatchParams};
+use serde_json::json;
+use tokio::sync::Mutex;
+
+use crate::support::{Fleet, Replica, Team, end_cluster, own_cluster, settle};
+
+/// Control planes of tests' own take the machine one after the other.
+static TURN: Mutex<()> = Mutex::const_new(());
+
+/// Counts the reconciles of a process.
+const RECONCILES: &str = "daypass_reconciles_total";
+
+/// Waits until one of the replicas leads, and gives its place.
+async fn leader(replicas: &[Replica]) -> Result<usize> {
+    poll(Duration::from_secs(60), "a replica leads", async || {
+        for (index, replica) in replicas.iter().enumerate() {
+            if replica.leads()? {
+                return Ok(index);
+            }
+        }
+        anyhow::bail!("none does")
+    })
+    .await
+}
+
+async fn pair(cluster: &Cluster) -> Result<Vec<Replica>> {
+    let first = Replica::start(cluster, "0").await?;
+    first.wait_until_ready(cluster).await?;
+    settle(cluster).await?;
+    let second = Replica::start(cluster, "1").await?;
+    Ok(vec![first, second])
+}
+
+fn no_secret_was_read(cluster: &Cluster) -> Result<()> {
+    let entries = cluster.audit().all()?;
+    let mine = entries.iter().filter(|entry| entry.user == "system:serviceaccount:daypass-system:daypass-operator");
+    for entry in mine.filter(|entry| entry.resource == "secrets") {
+        ensure!(!["get", "list", "watch"].contains(&entry.verb.as_str()), "{} {}", entry.verb, entry.uri);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_clean_stop_hands_fifty_runs_over_and_a_settled_cluster_costs_nothing() -> Result<()> {
+    let _turn = TURN.lock().await;
+    let cluster = own_cluster().await?;
+    let mut replicas = pair(cluster).await?;
+    let team = Team::on(cluster, "hand").await?;
+    let mut fleet = Fleet::new(&team).await?;
+    fleet.submit(25).await?;
+    fleet.start(0..10).await?;
+    fleet.submit(25).await?;
+    // In the middle of it.
+    let leading = leader(&replicas).await?;
+    let asked = Instant::now();
+    let status = replicas.remove(leading).terminate().await?;
+    ensure!(status.success(), "{status}");
+    ensure!(asked.elapsed() < Duration::from_secs(20), "it took {:?}", asked.elapsed());
+    replicas[0].wait_until_it_leads().await?;
+    fleet.start(10..50).await?;
+    fleet.wait_running(0..50).await?;
+    fleet.exit(0..40).await?;
+    poll(Duration::from_secs(60), "forty runs are over", async || {
+        let all = team.sandboxes().list(&ListParams::default()).await?;
+        let over =
+            all.iter().filter(|sandbox| sandbox.status.as_ref().is_some_and(|s| s.phase == Phase::Completed)).count();
+        ensure!(over == 40, "{over}");
+        Ok(())
+    })
+    .await?;
+
+    // Ten run, forty are over: a look at each changes nothing.
+    let mark = team.mark()?;
+    let before = replicas[0].metric(RECONCILES).await?;
+    touch_all(&team).await?;
+    poll(Duration::from_secs(30), "all runs are looked at", async || {
+        let now = replicas[0].metric(RECONCILES).await?;
+        ensure!(now >= before + 50.0, "{before} {now}");
+        Ok(())
+    })
+    .await?;
+    assert_eq!(team.writes(mark).await?, [""; 0], "a look that finds nothing to do");
+
+    // And so with a new leader.
+    let mark = team.mark()?;
+    let status = replicas.remove(0).terminate().await?;
+    ensure!(status.success(), "{status}");
+    let next = Replica::start(cluster, "2").await?;
+    next.wait_until_it_leads().await?;
+    poll(Duration::from_secs(60), "all runs are looked at", async || {
+        let now = next.metric(RECONCILES).await?;
+        ensure!(now >= 51.0, "{now}");
+        Ok(())
+    })
+    .await?;
+    assert_eq!(team.writes(mark).await?, [""; 0], "a new leader over a settled cluster");
+    fleet.exit(40..50).await?;
+    fleet.check_the_end().await?;
+    no_secret_was_read(cluster)?;
+    drop(next);
+    end_cluster(cluster)
+}
+
+async fn touch_all(team: &Team) -> Result<()> {
+    let pods: Api<Pod> = team.pods();
+    for pod in pods.list(&ListParams::default()).await? {
+        let patch = Patch::Merge(json!({"metadata": {"annotations": {"example.com/seen": "1"}}}));
+        pods.patch(&pod.name_any(), &PatchParams::default(), &patch).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_leader_killed_after_each_take_over_changes_no_end() -> Result<()> {
+    let _turn = TURN.lock().await;
+    let cluster = own_cluster().await?;
+    let mut replicas = pair(cluster).await?;
+    let team = Team::on(cluster, "killed").await?;
+    let mut fleet = Fleet::new(&team).await?;
+    for round in 0..5 {
+        let leading = leader(&replicas).await?;
+        let since = Instant::now();
+        // New runs, runs that start, and runs that end, all under way when the leader dies.
+        fleet.submit(10).await?;
+        let (from, to) = (round * 10, round * 10 + 10);
+        let work = async {
+            fleet.start(from..to).await?;
+            if round > 0 { fleet.exit(from - 10..from).await } else { Ok(()) }
+        };
+        let kill = async {
+            poll(Duration::from_secs(10), "it has led for 2 s", async || {
+                ensure!(since.elapsed() >= Duration::from_secs(2));
+                Ok(())
+            })
+            .await?;
+            replicas.remove(leading).kill()?;
+            replicas.push(Replica::start(cluster, &format!("after-{round}")).await?);
+            anyhow::Ok(())
+        };
+        tokio::try_join!(work, kill)?;
+    }
+    fleet.exit(40..50).await?;
+    fleet.check_the_end().await?;
+    no_secret_was_read(cluster)?;
+    drop(replicas);
+    end_cluster(cluster)
+}
+
+#[tokio::test]
+async fn a_leader_killed_between_any_two_writes_changes_no_end() -> Result<()> {
+    let _turn = TURN.lock().await;
+    let cluster = own_cluster().await?;
+    let mut leading = Replica::start(cluster, "0").await?;
+    leading.wait_until_ready(cluster).await?;
+    settle(cluster).await?;
+    let team = Team::on(cluster, "between").await?;
+    let mut fleet = Fleet::new(&team).await?;
+    // A run is five writes; three runs at once mix them up.
+    for writes in 1..=10 {
+        leading.wait_until_it_leads().await?;
+        let runs = (writes - 1) * 3..writes * 3;
+        let mark = team.mark()?;
+        fleet.submit(3).await?;
+        let play = async {
+            fleet.start(runs.clone()).await?;
+            fleet.exit(runs.clone()).await
+        };
+        let kill = async {
+            poll(Duration::from_secs(30), "it has written so much", async || {
+                let entries = cluster.audit().since(mark)?;
+                let seen = entries.iter().filter(|entry| {
+                    entry.is_write() && entry.namespace == team.namespace && entry.user.ends_with(":daypass-operator")
+                });
+                ensure!(seen.count() >= writes);
+                Ok(())
+            })
+            .await?;
+            leading.kill()?;
+            Replica::start(cluster, &writes.to_string()).await
+        };
+        ((), leading) = tokio::try_join!(play, kill)?;
+    }
+    fleet.check_the_end().await?;
+    no_secret_was_read(cluster)?;
+    drop(leading);
+    end_cluster(cluster)
+}
