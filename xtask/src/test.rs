@@ -222,7 +222,7 @@ mod tests {
         let line =
             "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 4 filtered out; finished in 1.23s\n";
         assert_eq!(parse(line), Some(Count { passed: 12, failed: 3 }));
-        assert_eq!(parse("test result: ok. 1 passed; 0 failed;"), Some(Count { passed: 1, failed: 0 }));
+        assert_eq!(parse("test result: ok. 1 passed; 0 failed; 0 ignored"), Some(Count { passed: 1, failed: 0 }));
         assert_eq!(parse("test results::parse ... ok"), None);
         assert_eq!(parse("running 3 tests"), None);
     }
