@@ -119,8 +119,17 @@ fn folder(cluster: &Cluster) -> PathBuf {
 impl Replica {
     /// Starts a process under a name of its own.
     pub async fn start(cluster: &Cluster, name: &str) -> Result<Self> {
+        Self::start_with(cluster, name, "{}").await
+    }
+
+    /// The same with a lease that another may take over soon.
+    pub async fn start_for_take_over(cluster: &Cluster, name: &str) -> Result<Self> {
+        Self::start_with(cluster, name, "{durationSeconds: 5, renewDeadlineSeconds: 3, retryPeriodSeconds: 1}").await
+    }
+
+    async fn start_with(cluster: &Cluster, name: &str, lease: &str) -> Result<Self> {
         let folder = folder(cluster);
-        let process = spawn(cluster, &folder, name).await?;
+        let process = spawn(cluster, &folder, name, lease).await?;
         Ok(Self { process, log: folder.join(format!("{name}.log")) })
     }
 
@@ -211,7 +220,7 @@ fn install_chart(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-async fn spawn(cluster: &Cluster, folder: &Path, name: &str) -> Result<Child> {
+async fn spawn(cluster: &Cluster, folder: &Path, name: &str, lease: &str) -> Result<Child> {
     let token = cluster.service_account_token(NAMESPACE, "daypass-operator").await?;
     let kubeconfig = cluster.kubeconfig_for_token(&format!("operator-{name}"), &token)?;
     let config = folder.join(format!("{name}.yaml"));
@@ -221,7 +230,7 @@ async fn spawn(cluster: &Cluster, folder: &Path, name: &str) -> Result<Child> {
         format!(
             "defaultImage: daypass.test/busybox:1\nkeys: {{folder: {}}}\nhttp: {{address: '127.0.0.1:0'}}\n\
              log: {{format: json, level: 'info,daypass=trace'}}\n\
-             lease: {{durationSeconds: 5, renewDeadlineSeconds: 3, retryPeriodSeconds: 1}}\n",
+             lease: {lease}\n",
             keys.display()
         ),
     )?;
