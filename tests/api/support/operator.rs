@@ -24,7 +24,8 @@ pub const NAMESPACE: &str = "daypass-system";
 pub struct Operator {
     /// The cluster that it works on.
     pub cluster: &'static Cluster,
-    replica: Replica,
+    // It works for as long as this lives.
+    _replica: Replica,
 }
 
 /// One process of the operator. It ends when this is dropped.
@@ -57,22 +58,7 @@ impl Operator {
         let replica = Replica::start(cluster, "0").await?;
         replica.wait_until_ready(cluster).await?;
         settle(cluster).await?;
-        Ok(Self { cluster, replica })
-    }
-
-    /// The log so far.
-    pub fn log(&self) -> Result<String> {
-        self.replica.log()
-    }
-
-    /// The process's number.
-    pub fn pid(&self) -> u32 {
-        self.replica.process.id()
-    }
-
-    /// Where it serves probes and metrics.
-    pub async fn address(&self) -> Result<String> {
-        served_at(&self.replica.log).await
+        Ok(Self { cluster, _replica: replica })
     }
 }
 
@@ -247,17 +233,6 @@ async fn spawn(cluster: &Cluster, folder: &Path, name: &str, lease: &str) -> Res
         .context("start the operator")
 }
 
-async fn served_at(log: &Path) -> Result<String> {
-    poll(Duration::from_secs(20), "the operator serves", async || {
-        let text = std::fs::read_to_string(log)?;
-        let line = text.lines().find(|line| line.contains("serving probes and metrics"));
-        let line = line.with_context(|| format!("its log: {}", tail(&text)))?;
-        let entry: serde_json::Value = serde_json::from_str(line)?;
-        Ok(entry["address"].as_str().context("an address")?.to_owned())
-    })
-    .await
-}
-
 /// Does what a kubelet does for the volume: shows the Secret's keys as files.
 fn show_keys(cluster: &Cluster, folder: &Path) {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
@@ -281,4 +256,15 @@ fn show_keys(cluster: &Cluster, folder: &Path) {
 
 fn tail(text: &str) -> String {
     text.lines().rev().take(5).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n")
+}
+
+async fn served_at(log: &Path) -> Result<String> {
+    poll(Duration::from_secs(20), "the operator serves", async || {
+        let text = std::fs::read_to_string(log)?;
+        let line = text.lines().find(|line| line.contains("serving probes and metrics"));
+        let line = line.with_context(|| format!("its log: {}", tail(&text)))?;
+        let entry: serde_json::Value = serde_json::from_str(line)?;
+        Ok(entry["address"].as_str().context("an address")?.to_owned())
+    })
+    .await
 }
