@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use jiff::Timestamp;
-use kube::api::{DeleteParams, Patch, PatchParams, Request};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Request};
 use serde_json::{Value, json};
 
 use super::Team;
@@ -47,7 +47,7 @@ impl Team {
             "target": {"apiVersion": "v1", "kind": "Node", "name": "played"},
         });
         let pods = Request::new(format!("/api/v1/namespaces/{}/pods", self.namespace));
-        let request = pods.create_subresource("binding", run, &Default::default(), serde_json::to_vec(&binding)?)?;
+        let request = pods.create_subresource("binding", run, &PostParams::default(), serde_json::to_vec(&binding)?)?;
         self.root.request::<Value>(request).await?;
         Ok(())
     }
@@ -62,7 +62,9 @@ impl Team {
 /// What a kubelet says of one container.
 pub fn container(name: &str, state: Value) -> Value {
     let ready = state.get("running").is_some();
-    json!({"name": name, "image": "i", "imageID": "", "ready": ready, "restartCount": 0, "state": state})
+    let mut status = json!({"name": name, "image": "i", "imageID": "", "ready": ready, "restartCount": 0});
+    status["state"] = state;
+    status
 }
 
 /// It runs since now.

@@ -24,7 +24,8 @@ pub const NAMESPACE: &str = "daypass-system";
 pub struct Operator {
     /// The cluster that it works on.
     pub cluster: &'static Cluster,
-    replica: Replica,
+    /// The process, as long as this one.
+    _replica: Replica,
 }
 
 /// One process of the operator. It ends when this is dropped.
@@ -57,22 +58,7 @@ impl Operator {
         let replica = Replica::start(cluster, "0").await?;
         replica.wait_until_ready(cluster).await?;
         settle(cluster).await?;
-        Ok(Self { cluster, replica })
-    }
-
-    /// The log so far.
-    pub fn log(&self) -> Result<String> {
-        self.replica.log()
-    }
-
-    /// The process's number.
-    pub fn pid(&self) -> u32 {
-        self.replica.process.id()
-    }
-
-    /// Where it serves probes and metrics.
-    pub async fn address(&self) -> Result<String> {
-        served_at(&self.replica.log).await
+        Ok(Self { cluster, _replica: replica })
     }
 }
 
