@@ -201,9 +201,9 @@ impl Team {
 
 /// A Sandbox.
 pub fn sandbox(name: &str, spec: Value) -> Result<Sandbox> {
-    Ok(serde_json::from_value(json!({
-        "apiVersion": "daypass.dev/v1alpha1", "kind": "Sandbox", "metadata": {"name": name}, "spec": spec,
-    }))?)
+    let mut object = json!({"apiVersion": "daypass.dev/v1alpha1", "kind": "Sandbox", "metadata": {"name": name}});
+    object["spec"] = spec;
+    Ok(serde_json::from_value(object)?)
 }
 
 async fn bind(client: &Client, namespace: &str, role: &str, subject: &Value) -> Result<()> {

@@ -62,7 +62,9 @@ impl Team {
 /// What a kubelet says of one container.
 pub fn container(name: &str, state: Value) -> Value {
     let ready = state.get("running").is_some();
-    json!({"name": name, "image": "i", "imageID": "", "ready": ready, "restartCount": 0, "state": state})
+    let mut status = json!({"name": name, "image": "i", "imageID": "", "ready": ready, "restartCount": 0});
+    status["state"] = state;
+    status
 }
 
 /// It runs since now.

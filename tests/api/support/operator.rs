@@ -24,7 +24,7 @@ pub const NAMESPACE: &str = "daypass-system";
 pub struct Operator {
     /// The cluster that it works on.
     pub cluster: &'static Cluster,
-    // It works for as long as this lives.
+    /// The process, as long as this one.
     _replica: Replica,
 }
 
@@ -55,6 +55,9 @@ impl Operator {
     /// Installs the chart, and starts the operator with its `ServiceAccount`.
     pub async fn start(cluster: &'static Cluster) -> Result<Self> {
         prepare(cluster)?;
+        // One that an earlier leader may have worked on: its Pod is asked for before it is made.
+        let sandboxes = Api::<Sandbox>::namespaced(cluster.admin()?, "default");
+        sandboxes.create(&PostParams::default(), &super::sandbox("inherited", json!({}))?).await?;
         let replica = Replica::start(cluster, "0").await?;
         replica.wait_until_ready(cluster).await?;
         settle(cluster).await?;
