@@ -29,10 +29,10 @@ async fn leader(replicas: &[Replica]) -> Result<usize> {
 }
 
 async fn pair(cluster: &Cluster) -> Result<Vec<Replica>> {
-    let first = Replica::start(cluster, "0").await?;
+    let first = Replica::start_for_take_over(cluster, "0").await?;
     first.wait_until_ready(cluster).await?;
     settle(cluster).await?;
-    let second = Replica::start(cluster, "1").await?;
+    let second = Replica::start_for_take_over(cluster, "1").await?;
     Ok(vec![first, second])
 }
 
@@ -90,7 +90,7 @@ async fn a_clean_stop_hands_fifty_runs_over_and_a_settled_cluster_costs_nothing(
     let mark = team.mark()?;
     let status = replicas.remove(0).terminate().await?;
     ensure!(status.success(), "{status}");
-    let next = Replica::start(cluster, "2").await?;
+    let next = Replica::start_for_take_over(cluster, "2").await?;
     next.wait_until_it_leads().await?;
     poll(Duration::from_secs(60), "all runs are looked at", async || {
         let now = next.metric(RECONCILES).await?;
@@ -141,7 +141,7 @@ async fn a_leader_killed_after_each_take_over_changes_no_end() -> Result<()> {
             })
             .await?;
             replicas.remove(leading).kill()?;
-            replicas.push(Replica::start(cluster, &format!("after-{round}")).await?);
+            replicas.push(Replica::start_for_take_over(cluster, &format!("after-{round}")).await?);
             anyhow::Ok(())
         };
         tokio::try_join!(work, kill)?;
@@ -157,7 +157,7 @@ async fn a_leader_killed_after_each_take_over_changes_no_end() -> Result<()> {
 async fn a_leader_killed_between_any_two_writes_changes_no_end() -> Result<()> {
     let _turn = TURN.lock().await;
     let cluster = own_cluster().await?;
-    let mut leading = Replica::start(cluster, "0").await?;
+    let mut leading = Replica::start_for_take_over(cluster, "0").await?;
     leading.wait_until_ready(cluster).await?;
     settle(cluster).await?;
     let team = Team::on(cluster, "between").await?;
@@ -184,7 +184,7 @@ async fn a_leader_killed_between_any_two_writes_changes_no_end() -> Result<()> {
             })
             .await?;
             leading.kill()?;
-            Replica::start(cluster, &writes.to_string()).await
+            Replica::start_for_take_over(cluster, &writes.to_string()).await
         };
         ((), leading) = tokio::try_join!(play, kill)?;
     }

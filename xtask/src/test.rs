@@ -67,14 +67,30 @@ struct Suite {
     tier: Tier,
     name: &'static str,
     targets: &'static [&'static str],
+    /// For the test programs themselves.
+    arguments: &'static [&'static str],
 }
 
-const SUITES: [Suite; 5] = [
-    Suite { tier: Tier::Unit, name: "libraries and programs", targets: &["--lib", "--bins"] },
-    Suite { tier: Tier::Unit, name: "what must not compile", targets: &["--test", "compile_fail"] },
-    Suite { tier: Tier::Unit, name: "examples in the docs", targets: &["--doc"] },
-    Suite { tier: Tier::Api, name: "control plane", targets: &["--test", "control_plane", "--test", "api"] },
-    Suite { tier: Tier::Node, name: "node", targets: &["--test", "node"] },
+const SUITES: [Suite; 7] = [
+    Suite { tier: Tier::Unit, name: "libraries and programs", targets: &["--lib", "--bins"], arguments: &[] },
+    Suite { tier: Tier::Unit, name: "what must not compile", targets: &["--test", "compile_fail"], arguments: &[] },
+    Suite { tier: Tier::Unit, name: "examples in the docs", targets: &["--doc"], arguments: &[] },
+    Suite { tier: Tier::Api, name: "the local cluster", targets: &["--test", "control_plane"], arguments: &[] },
+    Suite {
+        tier: Tier::Api,
+        name: "control plane",
+        targets: &["--test", "api"],
+        // They mostly wait for the control plane.
+        arguments: &["--test-threads=8", "--skip", "leader::", "--skip", "many::", "--skip", "keys::"],
+    },
+    Suite {
+        tier: Tier::Api,
+        name: "load and take-overs",
+        targets: &["--test", "api"],
+        // They load the machine: fifty runs at once, or an operator that is killed over and over.
+        arguments: &["--test-threads=1", "leader::", "many::", "keys::"],
+    },
+    Suite { tier: Tier::Node, name: "node", targets: &["--test", "node"], arguments: &[] },
 ];
 
 /// What came of a suite.
@@ -156,7 +172,11 @@ fn build(root: &Path, suites: &[&Suite]) -> Result<()> {
 /// Runs a suite, shows what it says, and counts.
 fn run_suite(root: &Path, suite: &Suite, filter: Option<&str>, image: Option<&image::Built>) -> Result<Count> {
     let mut command = cargo(root, &["test", "--workspace", "--no-fail-fast"]);
-    command.args(suite.targets).args(filter).stdin(Stdio::null()).stdout(Stdio::piped());
+    command.args(suite.targets).args(filter);
+    if !suite.arguments.is_empty() {
+        command.arg("--").args(suite.arguments);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
     if let Some(image) = image {
         command.envs(image.variables());
     }

@@ -55,6 +55,9 @@ impl Operator {
     /// Installs the chart, and starts the operator with its `ServiceAccount`.
     pub async fn start(cluster: &'static Cluster) -> Result<Self> {
         prepare(cluster)?;
+        // One that an earlier leader may have worked on: its Pod is asked for before it is made.
+        let sandboxes = Api::<Sandbox>::namespaced(cluster.admin()?, "default");
+        sandboxes.create(&PostParams::default(), &super::sandbox("inherited", json!({}))?).await?;
         let replica = Replica::start(cluster, "0").await?;
         replica.wait_until_ready(cluster).await?;
         settle(cluster).await?;
@@ -105,8 +108,17 @@ fn folder(cluster: &Cluster) -> PathBuf {
 impl Replica {
     /// Starts a process under a name of its own.
     pub async fn start(cluster: &Cluster, name: &str) -> Result<Self> {
+        Self::start_with(cluster, name, "{}").await
+    }
+
+    /// The same with a lease that another may take over soon.
+    pub async fn start_for_take_over(cluster: &Cluster, name: &str) -> Result<Self> {
+        Self::start_with(cluster, name, "{durationSeconds: 5, renewDeadlineSeconds: 3, retryPeriodSeconds: 1}").await
+    }
+
+    async fn start_with(cluster: &Cluster, name: &str, lease: &str) -> Result<Self> {
         let folder = folder(cluster);
-        let process = spawn(cluster, &folder, name).await?;
+        let process = spawn(cluster, &folder, name, lease).await?;
         Ok(Self { process, log: folder.join(format!("{name}.log")) })
     }
 
@@ -197,7 +209,7 @@ fn install_chart(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-async fn spawn(cluster: &Cluster, folder: &Path, name: &str) -> Result<Child> {
+async fn spawn(cluster: &Cluster, folder: &Path, name: &str, lease: &str) -> Result<Child> {
     let token = cluster.service_account_token(NAMESPACE, "daypass-operator").await?;
     let kubeconfig = cluster.kubeconfig_for_token(&format!("operator-{name}"), &token)?;
     let config = folder.join(format!("{name}.yaml"));
@@ -207,7 +219,7 @@ async fn spawn(cluster: &Cluster, folder: &Path, name: &str) -> Result<Child> {
         format!(
             "defaultImage: daypass.test/busybox:1\nkeys: {{folder: {}}}\nhttp: {{address: '127.0.0.1:0'}}\n\
              log: {{format: json, level: 'info,daypass=trace'}}\n\
-             lease: {{durationSeconds: 5, renewDeadlineSeconds: 3, retryPeriodSeconds: 1}}\n",
+             lease: {lease}\n",
             keys.display()
         ),
     )?;
@@ -222,17 +234,6 @@ async fn spawn(cluster: &Cluster, folder: &Path, name: &str) -> Result<Child> {
         .stderr(log)
         .spawn()
         .context("start the operator")
-}
-
-async fn served_at(log: &Path) -> Result<String> {
-    poll(Duration::from_secs(20), "the operator serves", async || {
-        let text = std::fs::read_to_string(log)?;
-        let line = text.lines().find(|line| line.contains("serving probes and metrics"));
-        let line = line.with_context(|| format!("its log: {}", tail(&text)))?;
-        let entry: serde_json::Value = serde_json::from_str(line)?;
-        Ok(entry["address"].as_str().context("an address")?.to_owned())
-    })
-    .await
 }
 
 /// Does what a kubelet does for the volume: shows the Secret's keys as files.
@@ -258,4 +259,15 @@ fn show_keys(cluster: &Cluster, folder: &Path) {
 
 fn tail(text: &str) -> String {
     text.lines().rev().take(5).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n")
+}
+
+async fn served_at(log: &Path) -> Result<String> {
+    poll(Duration::from_secs(20), "the operator serves", async || {
+        let text = std::fs::read_to_string(log)?;
+        let line = text.lines().find(|line| line.contains("serving probes and metrics"));
+        let line = line.with_context(|| format!("its log: {}", tail(&text)))?;
+        let entry: serde_json::Value = serde_json::from_str(line)?;
+        Ok(entry["address"].as_str().context("an address")?.to_owned())
+    })
+    .await
 }
