@@ -130,6 +130,8 @@ async fn a_leader_killed_after_each_take_over_changes_no_end() -> Result<()> {
         let (from, to) = (round * 10, round * 10 + 10);
         let work = async {
             fleet.start(from..to).await?;
+            // The copy goes while the program runs, not only at its end.
+            fleet.wait_running(from..to).await?;
             if round > 0 { fleet.exit(from - 10..from).await } else { Ok(()) }
         };
         let kill = async {
@@ -168,6 +170,7 @@ async fn a_leader_killed_between_any_two_writes_changes_no_end() -> Result<()> {
         fleet.submit(3).await?;
         let play = async {
             fleet.start(runs.clone()).await?;
+            fleet.wait_running(runs.clone()).await?;
             fleet.exit(runs.clone()).await
         };
         let kill = async {

@@ -113,7 +113,7 @@ impl Replica {
 
     /// The same with a lease that another may take over soon.
     pub async fn start_for_take_over(cluster: &Cluster, name: &str) -> Result<Self> {
-        Self::start_with(cluster, name, "{durationSeconds: 5, renewDeadlineSeconds: 3, retryPeriodSeconds: 1}").await
+        Self::start_with(cluster, name, "{durationSeconds: 8, renewDeadlineSeconds: 6, retryPeriodSeconds: 1}").await
     }
 
     async fn start_with(cluster: &Cluster, name: &str, lease: &str) -> Result<Self> {
