@@ -5,6 +5,7 @@
 
 mod canary;
 mod ends;
+mod failover;
 mod files;
 mod images;
 mod many;

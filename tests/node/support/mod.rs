@@ -3,5 +3,5 @@
 mod operator;
 mod team;
 
-pub use operator::NAMESPACE;
+pub use operator::{NAMESPACE, install};
 pub use team::{Run, Team};

@@ -33,7 +33,8 @@ pub async fn world() -> Result<&'static Cluster> {
     tokio::task::spawn_blocking(start).await?.clone().map_err(|error| anyhow!("{error}"))
 }
 
-async fn install(cluster: &Cluster) -> Result<()> {
+/// Installs the operator and waits until it is ready.
+pub async fn install(cluster: &Cluster) -> Result<()> {
     cluster.load(&Image::busybox(BUSYBOX)?)?;
     let (reference, archive) = operator_image()?;
     cluster.load_image(Path::new(&archive))?;

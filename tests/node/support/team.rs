@@ -42,9 +42,13 @@ pub struct Run {
 }
 
 impl Team {
-    /// A fresh team with a store.
+    /// A fresh team with a store, on the cluster that all tests share.
     pub async fn new(prefix: &str) -> Result<Self> {
-        let cluster = world().await?;
+        Self::on(world().await?, prefix).await
+    }
+
+    /// The same on another cluster.
+    pub async fn on(cluster: &'static Cluster, prefix: &str) -> Result<Self> {
         let namespace = cluster.namespace(prefix).await?;
         let root = cluster.admin()?;
         for (user, role) in [("member", "edit"), ("admin", "admin")] {
