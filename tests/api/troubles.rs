@@ -74,6 +74,10 @@ async fn a_pod_deleted_by_hand_ends_the_run() -> Result<()> {
         team.pods().delete(&run, &DeleteParams::default()).await?;
         // While it ends, its copy goes already.
         poll(Duration::from_secs(20), "the copy is gone", async || team.assert_no_run_secrets().await).await?;
+        if started {
+            // Its copy had gone before, so that alone does not show that the operator has seen the deletion.
+            team.wait(name, "it is seen to end", |s| s.phase == Phase::Terminating).await?;
+        }
         team.play_vanish(&run).await?;
         let status = team.wait_finished(name).await?;
         assert_eq!((status.phase, status.reason), (Phase::Terminated, Some(Reason::PodDeleted)), "{name}");
