@@ -275,6 +275,29 @@ fn removal(observed: &Observed<'_>, now: Timestamp, state: &State) -> Removal {
     }
 }
 
+/// What a run that goes on does about a run Secret that is due to go.
+enum DueRemoval {
+    /// Nothing: none is left.
+    Done,
+    /// Delete it before anything else.
+    Act(Vec<Step>),
+    /// Say that its removal fails, and try again at once.
+    Tell,
+}
+
+/// A removal that fails is told once; every later plan tries again.
+fn due_removal(observed: &Observed<'_>, now: Timestamp, state: &mut State) -> DueRemoval {
+    match removal(observed, now, state) {
+        Removal::Done => DueRemoval::Done,
+        Removal::Try(steps) => DueRemoval::Act(steps),
+        Removal::Overdue(steps) if observed.recorded.copy == SecretCopy::RemovalFailing => DueRemoval::Act(steps),
+        Removal::Overdue(_) => {
+            state.copy = SecretCopy::RemovalFailing;
+            DueRemoval::Tell
+        }
+    }
+}
+
 /// The Secret goes first, unless its removal fails: that must not keep the program alive.
 fn end_pod(observed: &Observed<'_>, removal: Vec<Step>, pod: &PodView, reason: Reason) -> Vec<Step> {
     let mut steps = removal;

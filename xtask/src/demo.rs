@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use daypass::api::names;
-use daypass_testcluster::{Cluster, Mark, Tools, poll};
+use daypass_testcluster::{Cluster, Mark, Tools, poll, tools};
 use sha2::{Digest as _, Sha256};
 
 use crate::image;
@@ -89,7 +89,7 @@ async fn tell(root: &Path, arguments: &Arguments, story: &mut Story, place: &Pla
 
     story.step(&format!("{ADMIN} stores a secret; it is sealed on this machine"));
     let value = random_value()?;
-    let digest = hexadecimal(&Sha256::digest(value.as_bytes()));
+    let digest = tools::hex(&Sha256::digest(value.as_bytes()));
     store(place, &value)?;
     println!("   its SHA-256, computed here:  {digest}");
 
@@ -266,16 +266,7 @@ fn random_value() -> Result<String> {
     std::fs::File::open("/dev/urandom")
         .and_then(|mut file| file.read_exact(&mut bytes))
         .context("read /dev/urandom")?;
-    Ok(format!("sk-demo-{}", hexadecimal(&bytes)))
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    Ok(format!("sk-demo-{}", tools::hex(&bytes)))
 }
 
 #[cfg(test)]

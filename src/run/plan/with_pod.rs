@@ -2,10 +2,13 @@
 
 use jiff::Timestamp;
 
-use super::{EXPIRY_SLACK, NODE_PATIENCE, POLL, Plan, Removal, SILENCE, end_pod, finish, later, ordered_end, removal};
+use super::{
+    DueRemoval, EXPIRY_SLACK, NODE_PATIENCE, POLL, Plan, SILENCE, due_removal, end_pod, finish, later, ordered_end,
+    removal,
+};
 use crate::api::{Phase, Reason, SecretRemoval};
 use crate::run::outcome::{Outcome, misses_secret, waits_for};
-use crate::run::{Observed, PodView, SecretCopy, State};
+use crate::run::{Observed, PodView, State};
 
 /// Decides for a run whose Pod is there.
 pub(super) fn with_pod(observed: &Observed<'_>, now: Timestamp, state: State, pod: &PodView) -> Plan {
@@ -98,15 +101,10 @@ fn running(observed: &Observed<'_>, now: Timestamp, mut state: State, pod: &PodV
     let recorded = observed.recorded;
     let mut wake = expires;
     if run.removal == SecretRemoval::AfterStart {
-        match removal(observed, now, &state) {
-            Removal::Done => {}
-            Removal::Try(steps) => return Plan::act(state, steps),
-            // Told once; every later plan tries again.
-            Removal::Overdue(steps) if recorded.copy == SecretCopy::RemovalFailing => return Plan::act(state, steps),
-            Removal::Overdue(_) => {
-                state.copy = SecretCopy::RemovalFailing;
-                wake = now;
-            }
+        match due_removal(observed, now, &mut state) {
+            DueRemoval::Act(steps) => return Plan::act(state, steps),
+            DueRemoval::Tell => wake = now,
+            DueRemoval::Done => {}
         }
     }
     state.phase = Phase::Running;

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{LONGEST_MESSAGE, POLL, Plan, Removal, Step, finish, later, ordered_end, removal};
+use super::{DueRemoval, LONGEST_MESSAGE, POLL, Plan, Step, due_removal, finish, later, ordered_end};
 use crate::api::{Phase, Reason};
 use crate::run::outcome::{Outcome, cut};
 use crate::run::{Observed, Problem, Refusal, Resolution, SecretCopy, SecretFact, State};
@@ -99,14 +99,10 @@ fn wait(
 ) -> Plan {
     let recorded = observed.recorded;
     let mut wake = wake;
-    match removal(observed, now, &state) {
-        Removal::Done => {}
-        Removal::Try(steps) => return Plan::act(state, steps),
-        Removal::Overdue(steps) if recorded.copy == SecretCopy::RemovalFailing => return Plan::act(state, steps),
-        Removal::Overdue(_) => {
-            state.copy = SecretCopy::RemovalFailing;
-            wake = now;
-        }
+    match due_removal(observed, now, &mut state) {
+        DueRemoval::Act(steps) => return Plan::act(state, steps),
+        DueRemoval::Tell => wake = now,
+        DueRemoval::Done => {}
     }
     if state.copy == SecretCopy::Gone {
         // Nothing was handed to anybody: the copy that went was never read.

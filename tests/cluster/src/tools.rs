@@ -173,7 +173,7 @@ fn hash(module: &Path) -> Result<String> {
 }
 
 /// Hexadecimal digits of bytes.
-pub(crate) fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::new(), |mut text, byte| {
         // Writing to a String cannot fail.
