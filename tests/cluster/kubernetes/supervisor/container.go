@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -133,10 +134,24 @@ func removeCgroup(group string) error {
 		})
 		slices.Reverse(folders)
 		for _, folder := range folders {
-			if removing := unix.Rmdir(folder); removing != nil && !errors.Is(removing, unix.ENOENT) {
+			if removing := removeEmptied(folder); removing != nil {
 				err = errors.Join(err, &os.PathError{Op: "remove", Path: folder, Err: removing})
 			}
 		}
 	}
 	return err
+}
+
+// removeEmptied removes a control group whose processes were just killed. For a moment after the last of them has ended
+// the kernel may still call the group busy.
+func removeEmptied(folder string) error {
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		err := unix.Rmdir(folder)
+		switch {
+		case err == nil || errors.Is(err, unix.ENOENT):
+			return nil
+		case !errors.Is(err, unix.EBUSY) || time.Now().After(deadline):
+			return err
+		}
+	}
 }
