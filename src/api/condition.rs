@@ -20,8 +20,16 @@ pub enum ConditionType {
     SecretsCurrent,
     /// The run's container has started and runs; of a store: it can be read.
     Ready,
-    /// The run is over.
+    /// Nothing runs any more.
     Finished,
+    /// Of an evaluation: every benchmark succeeded.
+    Complete,
+    /// Of an evaluation: not every benchmark succeeded.
+    Failed,
+    /// Of an evaluation: every result that there is was stored where `results` asks for.
+    ResultsStored,
+    /// Of an evaluation: every number is what `expect` asks for.
+    ExpectationsMet,
 }
 
 /// A condition's state.

@@ -4,14 +4,19 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
-use super::{Sandbox, TeamSecret, TeamSecretStore};
+use super::{EvalJob, Sandbox, TeamSecret, TeamSecretStore};
 
 /// All CustomResourceDefinitions, in the order of their names.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    [with_default_status(Sandbox::crd(), true), TeamSecret::crd(), with_default_status(TeamSecretStore::crd(), false)]
-        .into_iter()
-        .map(finish)
-        .collect()
+    [
+        with_default_status(EvalJob::crd(), true),
+        with_default_status(Sandbox::crd(), true),
+        TeamSecret::crd(),
+        with_default_status(TeamSecretStore::crd(), false),
+    ]
+    .into_iter()
+    .map(finish)
+    .collect()
 }
 
 /// A new object shows a row at once and costs no write: the defaults exist on reading only.
@@ -43,6 +48,8 @@ fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
             ("/properties/status/properties/conditions", "map", Some(["type"])),
             ("/properties/spec/properties/env", "map", Some(["name"])),
             ("/properties/spec/properties/secrets", "atomic", None),
+            ("/properties/spec/properties/benchmarks", "atomic", None),
+            ("/properties/spec/properties/graders", "atomic", None),
             ("/properties/spec/properties/versions", "atomic", None),
             ("/properties/spec/properties/revoked", "map", Some(["name"])),
         ] {

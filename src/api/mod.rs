@@ -1,7 +1,12 @@
 //! The kinds of `daypass.dev/v1alpha1`: types, rules, names, conditions and reasons. Knows nothing of the rest.
 
+#[macro_use]
+mod rules;
+
 mod condition;
 mod crds;
+mod eval_job;
+mod eval_job_status;
 pub mod names;
 mod pod;
 mod reason;
@@ -13,6 +18,14 @@ mod values;
 
 pub use condition::{Condition, ConditionStatus, ConditionType, set_condition};
 pub use crds::crds;
+pub use eval_job::{
+    Auth, Benchmark, EvalJob, EvalJobSpec, EvaluatedModel, FailurePolicy, Framework, Generation, Grader, KeyReference,
+    PersistentVolumeClaim, Results, Runner, WandbResults,
+};
+pub use eval_job_status::{
+    BenchmarkPhase, BenchmarkStatus, BoundBy, BoundSecret, EvalJobStatus, EvaluationPhase, Metric, Samples, Score,
+    Tokens,
+};
 pub use pod::{
     Capabilities, EgressPort, EgressRule, EnvVar, File, LocalObjectReference, Network, PodMetadata, Resources,
     SeccompProfile, SecurityContext, Toleration,

@@ -10,6 +10,10 @@ pub const RUN_PREFIX: &str = "daypass-run-";
 /// Variables that steer a loader, a shell or an interpreter, as a regular expression over the whole name.
 pub const LOADER_VARIABLES: &str = "PATH|IFS|ENV|SHELLOPTS|BASHOPTS|BASH_.*|PS4|PROMPT_COMMAND|CDPATH|HOME|LD_.*|DYLD_.*|GLIBC_TUNABLES|GCONV_PATH|MALLOC_.*|PYTHON.*|NODE_OPTIONS|NODE_PATH|PERL5.*|PERLLIB|RUBYOPT|RUBYLIB|JAVA_TOOL_OPTIONS|JDK_JAVA_OPTIONS|_JAVA_OPTIONS|CLASSPATH|LUA_.*|R_HOME|R_PROFILE.*|GIT_.*|SSL_CERT_.*|KUBERNETES_.*";
 
+/// Variables that are an evaluation runner's own, as a regular expression over the whole name: where keys and tokens go,
+/// what the models are, where files lie.
+pub const RUNNER_VARIABLES: &str = "DAYPASS_.*|INSPECT_.*|TARGET_.*|JUDGE[0-9]*_.*|.*_BASE_URL|.*_API_BASE|OPENAI_.*_ENDPOINT|HF_(HOME|ENDPOINT|HUB_.*|XET_.*|DATASETS_.*|ASSETS_CACHE|TOKEN_PATH)|HUGGINGFACE_HUB_.*|XDG_.*|TMPDIR|WANDB_(MODE|DIR|CONFIG_DIR|CACHE_DIR|DATA_DIR)|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|(HTTPS?|ALL|NO|FTP)_PROXY|(https?|all|no|ftp)_proxy";
+
 /// What grants, policies and access reviews call a secret: `NAME` in the store `default`, else `STORE.NAME`.
 pub fn access_name(store: &str, name: &str) -> String {
     if store == DEFAULT_STORE { name.to_owned() } else { format!("{store}.{name}") }

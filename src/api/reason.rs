@@ -114,6 +114,72 @@ reasons! {
     Deleting,
     /// The store is in order.
     Ready,
+    /// Some benchmarks succeeded, others did not.
+    PartiallyFailed,
+    /// No benchmark succeeded.
+    BenchmarksFailed,
+    /// A number is not what `expect` asks for.
+    ExpectationsNotMet,
+    /// Nothing was expected.
+    NothingExpected,
+    /// A key that a benchmark needs is named nowhere.
+    KeyMissing,
+    /// The job offers a secret or a judge that no benchmark needs.
+    NotNeeded,
+    /// The evaluated model would judge itself.
+    SelfGrading,
+    /// The catalog or the framework does not know the task.
+    UnknownTask,
+    /// The task has no such argument.
+    UnknownArgument,
+    /// The task needs what the runner's image does not have.
+    RunnerUnsuitable,
+    /// Neither the cluster admin nor the job names an image that runs benchmarks.
+    RunnerImageUnset,
+    /// The job waits because `suspend` is set.
+    Suspended,
+    /// The Pod waits for its queue.
+    Queued,
+    /// The benchmark waits for its turn.
+    WaitingForTurn,
+    /// The benchmark waits for its next attempt.
+    BackOff,
+    /// The benchmark never began, because another had failed.
+    Skipped,
+    /// Samples failed.
+    SamplesFailed,
+    /// The model's server does not answer as it should.
+    ModelUnavailable,
+    /// The model's server asks for fewer calls.
+    ModelRateLimited,
+    /// The model's server refuses the key.
+    ModelAuthFailed,
+    /// The model's server does not know the model.
+    ModelNotFound,
+    /// A judge's server refuses the key.
+    JudgeAuthFailed,
+    /// The data set's server does not answer as it should.
+    DatasetUnavailable,
+    /// The data set is gated, and the token has no access to it.
+    DatasetAccessDenied,
+    /// The data set is nowhere to be found.
+    DatasetMissing,
+    /// The runner refused its configuration.
+    InvalidRun,
+    /// A variable that the benchmark needs was empty.
+    EnvMissing,
+    /// The runner's image lacks a package that the task needs.
+    PackageMissing,
+    /// The result could not be stored; the score stands.
+    ResultsNotStored,
+    /// The results are stored where the job asks for.
+    ResultsStored,
+    /// The benchmark ran and came to no number.
+    Unscored,
+    /// The runner was told to end.
+    Cancelled,
+    /// The runner's report cannot be read.
+    ResultUnreadable,
 }
 
 impl std::fmt::Display for Reason {

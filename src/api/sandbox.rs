@@ -11,30 +11,6 @@ use super::{
     SecurityContext, Time, Toleration,
 };
 
-/// The rule that a field of a run never changes. Absent and present are told apart, so it sits on `spec`.
-macro_rules! fixed {
-    ($field:literal) => {
-        Rule::new(concat!(
-            "has(self.",
-            $field,
-            ") == has(oldSelf.",
-            $field,
-            ") && (!has(self.",
-            $field,
-            ") || self.",
-            $field,
-            " == oldSelf.",
-            $field,
-            ")"
-        ))
-        .message(concat!(
-            $field,
-            " cannot change: a run's shape is fixed; `kubectl replace --force -f FILE` starts a new run"
-        ))
-        .field_path(concat!(".", $field))
-    };
-}
-
 /// What to run, with which team secrets, for how long.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(

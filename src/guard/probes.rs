@@ -45,10 +45,19 @@ rules! {
     POD_HOST = "a run's Pod has no access to its host, no fixed node and no privilege";
     POD_RESTART = "a run's Pod never restarts";
     USE = "spec.secrets[";
+    USE_NAMED = "a team secret that the job names";
 }
 
 const SECRETS: &str = "daypass-operator-secrets";
 const PODS: &str = "daypass-operator-pods";
+
+/// One rule for each of 24 secrets, after those about their number and about autoBind.
+const USE_EVALJOB: [&str; 26] = {
+    let mut rules = [USE_NAMED; 26];
+    rules[0] = "an EvalJob names at most 24 different team secrets";
+    rules[1] = "spec.autoBind: you may not use all secrets of ";
+    rules
+};
 
 /// All policies, in the order in which they are reported: the operator's own box first.
 pub const POLICIES: &[Policy] = &[
@@ -136,6 +145,7 @@ pub const POLICIES: &[Policy] = &[
         name: "daypass-use-sandbox",
         rules: &["a Sandbox names at most 12 team secrets", USE, USE, USE, USE, USE, USE, USE, USE, USE, USE, USE, USE],
     },
+    Policy { name: "daypass-use-evaljob", rules: &USE_EVALJOB },
 ];
 
 /// A dry-run that must be refused by one rule.

@@ -8,7 +8,7 @@ use kube::Api;
 use kube::api::PostParams;
 use serde_json::{Value, json};
 
-use crate::ask::{Answer, patch};
+use crate::ask::{Answer, patch, post};
 use crate::support::{Team, operator, sandbox};
 
 /// Fields that stay open after creation: none of them shapes the Pod.
@@ -42,12 +42,58 @@ fn fixed() -> Vec<(&'static str, Value, Value)> {
     ]
 }
 
-fn path(team: &Team, name: &str) -> String {
-    format!("/apis/daypass.dev/v1alpha1/namespaces/{}/sandboxes/{name}?dryRun=All", team.namespace)
+/// Fields of an EvalJob that stay open: none of them shapes a run.
+const OPEN_OF_JOBS: [&str; 6] =
+    ["stop", "suspend", "rerun", "parallelism", "ttlSecondsAfterFinished", "activeDeadlineSeconds"];
+
+/// Every other field of an EvalJob with a value and another one.
+fn fixed_of_jobs() -> Vec<(&'static str, Value, Value)> {
+    let key = |name: &str| json!([{"name": name}]);
+    let model = |url: &str| json!({"name": "m", "baseURL": url, "apiKey": {"name": "KEY"}});
+    let grader = |url: &str| json!([{"role": "grader", "model": "j", "baseURL": url, "auth": "None"}]);
+    let same = [
+        "runtimeClassName",
+        "serviceAccountName",
+        "nodeSelector",
+        "tolerations",
+        "imagePullSecrets",
+        "securityContext",
+        "podMetadata",
+        "network",
+        "resources",
+        "startupTimeoutSeconds",
+        "terminationGracePeriodSeconds",
+        "secretRemoval",
+    ];
+    let mut fields: Vec<_> = fixed().into_iter().filter(|(field, ..)| same.contains(field)).collect();
+    fields.extend([
+        ("model", model("https://a.test/v1"), model("https://b.test/v1")),
+        ("graders", grader("https://a.test/v1"), grader("https://b.test/v1")),
+        ("benchmarks", json!([{"task": "gsm8k"}]), json!([{"task": "gsm8k", "args": {"fewshot": "5"}}])),
+        ("sampleLimit", json!(10), json!(20)),
+        ("secrets", key("KEY"), json!([{"name": "KEY"}, {"name": "OTHER"}])),
+        ("autoBind", json!(true), json!(false)),
+        ("allowSelfGrading", json!(true), json!(false)),
+        (
+            "results",
+            json!({"persistentVolumeClaim": {"claimName": "a"}}),
+            json!({"persistentVolumeClaim": {"claimName": "b"}}),
+        ),
+        ("runner", json!({"image": "a:1"}), json!({"image": "b:1"})),
+        ("failurePolicy", json!("ContinueOnFailure"), json!("FailFast")),
+        ("backoffLimit", json!(2), json!(3)),
+        ("benchmarkDeadlineSeconds", json!(100), json!(200)),
+        ("queueName", json!("a"), json!("b")),
+    ]);
+    fields
 }
 
-async fn change(team: &Team, name: &str, field: &str, value: &Value) -> Result<Answer> {
-    patch(&team.member, &path(team, name), &json!({"spec": {field: value}})).await
+fn path(team: &Team, plural: &str, name: &str) -> String {
+    format!("/apis/daypass.dev/v1alpha1/namespaces/{}/{plural}/{name}?dryRun=All", team.namespace)
+}
+
+async fn change(team: &Team, plural: &str, name: &str, field: &str, value: &Value) -> Result<Answer> {
+    patch(&team.member, &path(team, plural, name), &json!({"spec": {field: value}})).await
 }
 
 fn must_refuse(wrong: &mut Vec<String>, case: &str, answer: &Answer, says: &[&str]) {
@@ -59,32 +105,64 @@ fn must_refuse(wrong: &mut Vec<String>, case: &str, answer: &Answer, says: &[&st
 #[tokio::test]
 async fn what_shapes_the_pod_never_changes() -> Result<()> {
     let team = Team::new(operator().await?, "fixed").await?;
-    let crd = daypass::api::crds().into_iter().find(|crd| crd.spec.names.kind == "Sandbox").unwrap();
+    never_changes(&team, "Sandbox", &fixed(), &OPEN, &json!({"stop": true})).await
+}
+
+#[tokio::test]
+async fn what_shapes_an_evaluation_never_changes() -> Result<()> {
+    let team = Team::new(operator().await?, "fixed-job").await?;
+    let bare = json!({
+        "stop": true, "model": {"name": "m", "baseURL": "https://a.test/v1", "auth": "None"},
+        "benchmarks": [{"task": "boolq"}],
+    });
+    never_changes(&team, "EvalJob", &fixed_of_jobs(), &OPEN_OF_JOBS, &bare).await
+}
+
+/// Tries every fixed field of a kind: another value, none, and one where there was none.
+async fn never_changes(
+    team: &Team,
+    kind: &str,
+    fixed: &[(&'static str, Value, Value)],
+    open: &[&str],
+    bare: &Value,
+) -> Result<()> {
+    let crd = daypass::api::crds().into_iter().find(|crd| crd.spec.names.kind == kind).unwrap();
+    let plural = crd.spec.names.plural.clone();
     let schema =
         json!(crd)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"].clone();
     let all: BTreeSet<String> = schema.as_object().unwrap().keys().cloned().collect();
-    let known = fixed().into_iter().map(|(field, ..)| field).chain(OPEN).map(str::to_owned).collect();
+    let known = fixed.iter().map(|(field, ..)| *field).chain(open.iter().copied()).map(str::to_owned).collect();
     assert_eq!(all, known, "a new field is either open or fixed");
 
     // Stopped, so that no run comes of them.
     let mut full = json!({"stop": true});
-    for (field, value, _) in fixed() {
-        full[field] = value;
+    for (field, value, _) in fixed {
+        full[*field] = value.clone();
     }
-    team.sandboxes().create(&PostParams::default(), &sandbox("full", full)?).await?;
-    team.sandboxes().create(&PostParams::default(), &sandbox("bare", json!({"stop": true}))?).await?;
+    let path = format!("/apis/daypass.dev/v1alpha1/namespaces/{}/{plural}", team.namespace);
+    for (name, spec) in [("full", &full), ("bare", bare)] {
+        let object =
+            json!({"apiVersion": "daypass.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec});
+        let answer = post(&team.member, &path, &object).await?;
+        ensure!(answer.code == 201, "{name}: {}", answer.message());
+    }
     let mut wrong = Vec::new();
-    for (field, value, other) in fixed() {
+    for (field, value, other) in fixed {
         let says = [
             &*format!("spec.{field}"),
             &*format!("{field} cannot change"),
             "`kubectl replace --force -f FILE` starts a new run",
         ];
-        must_refuse(&mut wrong, &format!("another {field}"), &change(&team, "full", field, &other).await?, &says);
-        if schema[field].get("default").is_none() {
-            must_refuse(&mut wrong, &format!("no {field}"), &change(&team, "full", field, &Value::Null).await?, &says);
+        let answer = change(team, &plural, "full", field, other).await?;
+        must_refuse(&mut wrong, &format!("another {field}"), &answer, &says);
+        if schema[*field].get("default").is_none() && bare.get(field).is_none() {
+            let answer = change(team, &plural, "full", field, &Value::Null).await?;
+            must_refuse(&mut wrong, &format!("no {field}"), &answer, &says);
         }
-        must_refuse(&mut wrong, &format!("a late {field}"), &change(&team, "bare", field, &value).await?, &says);
+        if schema[*field].get("default") != Some(value) {
+            let answer = change(team, &plural, "bare", field, value).await?;
+            must_refuse(&mut wrong, &format!("a late {field}"), &answer, &says);
+        }
     }
     assert!(wrong.is_empty(), "{} went wrong:\n{}", wrong.len(), wrong.join("\n"));
     Ok(())
@@ -102,7 +180,12 @@ async fn what_is_open_changes_one_way() -> Result<()> {
         ("activeDeadlineSeconds", json!(601), ["spec.activeDeadlineSeconds", "may only become", "shorter"]),
         ("activeDeadlineSeconds", Value::Null, ["spec.activeDeadlineSeconds", "may only become", "shorter"]),
     ] {
-        must_refuse(&mut wrong, &format!("{field} {value}"), &change(&team, "open", field, &value).await?, &says);
+        must_refuse(
+            &mut wrong,
+            &format!("{field} {value}"),
+            &change(&team, "sandboxes", "open", field, &value).await?,
+            &says,
+        );
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     for (field, value) in [
@@ -111,7 +194,7 @@ async fn what_is_open_changes_one_way() -> Result<()> {
         ("ttlSecondsAfterFinished", json!(60_000)),
         ("ttlSecondsAfterFinished", Value::Null),
     ] {
-        let answer = change(&team, "open", field, &value).await?;
+        let answer = change(&team, "sandboxes", "open", field, &value).await?;
         ensure!(answer.code == 200, "{field} {value}: {}", answer.message());
     }
     Ok(())
@@ -176,7 +259,7 @@ async fn a_secret_goes_forward_only() -> Result<()> {
         ("version 0", new("new", "NEW", &zero), ["spec.versions[0].version", "1"]),
         ("no base64", new("new", "NEW", &bad), ["spec.versions[0].ciphertext", "should match"]),
     ] {
-        let answer = crate::ask::post(&team.admin, &format!("{path}?dryRun=All"), &object).await?;
+        let answer = post(&team.admin, &format!("{path}?dryRun=All"), &object).await?;
         must_refuse(&mut wrong, case, &answer, &says);
     }
     assert!(wrong.is_empty(), "{} went wrong:\n{}", wrong.len(), wrong.join("\n"));

@@ -8,6 +8,7 @@ mod chart;
 mod cli;
 mod conflicts;
 mod ends;
+mod evaluations;
 mod fixed_fields;
 mod guard;
 mod keys;

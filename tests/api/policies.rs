@@ -5,7 +5,7 @@ mod operator_secrets;
 mod pods;
 mod runs;
 mod secrets;
-mod submitters;
+pub mod submitters;
 
 use std::time::Duration;
 
@@ -18,33 +18,33 @@ use crate::ask::post;
 use crate::chart;
 
 /// How long the control plane may take for what it does at once.
-const SOON: Duration = Duration::from_secs(30);
+pub const SOON: Duration = Duration::from_secs(30);
 /// What every name of a run begins with, and one that is well-formed.
 const RUN: &str = "daypass-run-demo-1-abcdefghij";
 
 /// Two namespaces and everybody who could try.
-struct World {
-    cluster: &'static Cluster,
+pub struct World {
+    pub cluster: &'static Cluster,
     /// A team's namespace.
-    home: String,
+    pub home: String,
     /// Another team's.
-    away: String,
+    pub away: String,
     /// The UID of the Sandbox `demo` in `home`.
-    sandbox: String,
+    pub sandbox: String,
     /// The operator, with a token of its own `ServiceAccount`.
-    operator: Client,
+    pub operator: Client,
     /// Has `edit` in `home`.
-    member: Client,
+    pub member: Client,
     /// Has `edit` in `away`.
-    stranger: Client,
+    pub stranger: Client,
     /// Is cluster-admin, but in `home` only.
-    lord: Client,
+    pub lord: Client,
     /// `system:masters`.
-    admin: Client,
+    pub admin: Client,
 }
 
 impl World {
-    async fn new() -> Result<Self> {
+    pub async fn new() -> Result<Self> {
         let cluster = chart::installed().await?;
         let (admin, home, away) =
             (cluster.admin()?, cluster.namespace("home").await?, cluster.namespace("away").await?);

@@ -7,43 +7,43 @@ use crate::ask::{Answer, post};
 use crate::support::{Team, operator};
 
 /// What is wrong, the manifest's spec, and what the refusal must say: the field and the mend.
-type Refused<'a> = (&'a str, Value, &'a [&'a str]);
+pub type Refused<'a> = (&'a str, Value, &'a [&'a str]);
 
 /// Collects what went otherwise, so that one run shows all of it.
 #[derive(Default)]
-struct Verdict {
+pub struct Verdict {
     wrong: Vec<String>,
 }
 
 impl Verdict {
-    fn refused(&mut self, case: &str, answer: &Answer, says: &[&str]) {
+    pub fn refused(&mut self, case: &str, answer: &Answer, says: &[&str]) {
         let message = answer.message();
         if ![400, 422].contains(&answer.code) || !says.iter().all(|part| message.contains(part)) {
             self.wrong.push(format!("{case}: expected a refusal with {says:?}, got {} {message:?}", answer.code));
         }
     }
 
-    fn accepted(&mut self, case: &str, answer: &Answer) {
+    pub fn accepted(&mut self, case: &str, answer: &Answer) {
         if ![200, 201].contains(&answer.code) {
             self.wrong.push(format!("{case}: expected to pass, got {} {:?}", answer.code, answer.message()));
         }
     }
 
-    fn end(self) {
+    pub fn end(self) {
         assert!(self.wrong.is_empty(), "{} went wrong:\n{}", self.wrong.len(), self.wrong.join("\n"));
     }
 }
 
-fn path(team: &Team, plural: &str) -> String {
+pub fn path(team: &Team, plural: &str) -> String {
     // As kubectl asks: unknown and doubled fields are errors.
     format!("/apis/daypass.dev/v1alpha1/namespaces/{}/{plural}?fieldValidation=Strict&dryRun=All", team.namespace)
 }
 
-fn object(kind: &str, name: &str, spec: &Value) -> Value {
+pub fn object(kind: &str, name: &str, spec: &Value) -> Value {
     json!({"apiVersion": "daypass.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
 }
 
-fn many(count: usize, item: impl Fn(usize) -> Value) -> Value {
+pub fn many(count: usize, item: impl Fn(usize) -> Value) -> Value {
     Value::Array((0..count).map(item).collect())
 }
 
@@ -375,7 +375,7 @@ async fn kubectl_explains_every_field() -> Result<()> {
     ] {
         assert!(text.contains(part), "{part:?} is not in: {text}");
     }
-    for kind in ["sandbox", "teamsecretstore", "teamsecret"] {
+    for kind in ["sandbox", "evaljob", "teamsecretstore", "teamsecret"] {
         let schema = definition(kind);
         let bare = undescribed(&schema, kind);
         assert!(bare.is_empty(), "fields without a description: {bare:?}");

@@ -20,7 +20,7 @@ fn sandbox(secrets: &Value) -> Value {
 }
 
 /// A team lets somebody use secrets by their access names; none: all.
-async fn grant(admin: &Client, team: &str, user: &str, names: &[&str]) -> Result<()> {
+pub async fn grant(admin: &Client, team: &str, user: &str, names: &[&str]) -> Result<()> {
     let rbac = format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{team}");
     let name = format!("grant-{user}-{}", names.len());
     let mut use_rule = json!({"apiGroups": ["daypass.dev"], "resources": ["teamsecrets"], "verbs": ["use"]});

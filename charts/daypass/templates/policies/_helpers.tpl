@@ -84,6 +84,20 @@ SHA-256 over the lines that decide what a policy does, in a fixed order. src/gua
         !has(e.secretRef.name) || !e.secretRef.name.startsWith('daypass-run-'))))
 {{- end }}
 
+{{/* The variable `grantee`: the requester as the grant command takes it. A name that a shell would read otherwise is not put into a command. */}}
+{{- define "daypass.grantee" -}}
+- name: grantee
+  expression: >-
+    request.userInfo.username.startsWith('system:serviceaccount:') && request.userInfo.username.split(':').size() == 4 ?
+    '--to-serviceaccount ' + request.userInfo.username.split(':')[2] + '/' + request.userInfo.username.split(':')[3] :
+    '--to-user ' + (request.userInfo.username.matches('^[A-Za-z0-9._:@/+-]+$') ? request.userInfo.username : 'USER')
+{{- end }}
+
+{{/* CEL: what each reference of a list names, as TEAM/ACCESS NAME. The argument is the list. */}}
+{{- define "daypass.named" -}}
+{{ . }}.map(r, (has(r.team) ? r.team : request.namespace) + '/' + (has(r.store) && r.store != 'default' ? r.store + '.' : '') + r.name)
+{{- end }}
+
 {{/* The policies by name, without the prefix: the operator may read these. A test compares it with what is rendered. */}}
 {{- define "daypass.policyNames" -}}
 - operator-secrets
@@ -100,4 +114,5 @@ SHA-256 over the lines that decide what a policy does, in a fixed order. src/gua
 - submitted-by
 - secret-authors
 - use-sandbox
+- use-evaljob
 {{- end }}
