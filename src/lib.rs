@@ -4,6 +4,7 @@ pub mod api;
 pub mod app;
 pub mod cli;
 pub mod controllers;
+pub mod evaluation;
 pub mod guard;
 pub mod kube_ext;
 pub mod metrics;

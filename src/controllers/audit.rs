@@ -54,6 +54,7 @@ pub fn of_run(
         "reason": reason,
         "runUID": run.owner_uid,
         "attempt": run.attempt,
+        "benchmark": run.benchmark,
         "kind": run.owner_kind,
         "namespace": run.namespace,
         "name": run.owner_name,

@@ -24,6 +24,8 @@ pub struct Remembered {
     pub pod_uncertain: bool,
     /// Something that is not ours stands under the Pod's name.
     pub pod_foreign: bool,
+    /// The gate of the Pod was lifted by this process.
+    pub gate_lifted: bool,
     /// The conditions that this process last wrote.
     pub conditions: Option<Vec<Condition>>,
     /// The outcome of the last audited resolution.

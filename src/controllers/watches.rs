@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use super::Memory;
 use crate::api::{Sandbox, SealedVersion, TeamSecret, TeamSecretStore};
+use crate::evaluation::EVALJOB_LABEL;
 use crate::run::RUN_LABEL;
 
 /// A watch's events, as a trigger for a controller.
@@ -100,20 +101,25 @@ fn shape(sandbox: &Sandbox) -> Option<u64> {
 fn cut_pod(pod: &mut Pod) {
     let metadata = &mut pod.metadata;
     metadata.managed_fields = None;
-    metadata.labels = None;
+    let evaluation = metadata.labels.take().is_some_and(|labels| labels.contains_key(EVALJOB_LABEL));
     if let Some(annotations) = &mut metadata.annotations {
         annotations.retain(|key, _| key == crate::run::SECRETS || key == crate::run::INJECTED_AT);
     }
-    pod.spec = Some(PodSpec::default());
+    let scheduling_gates = pod.spec.take().and_then(|spec| spec.scheduling_gates);
+    pod.spec = Some(PodSpec { scheduling_gates, ..PodSpec::default() });
     if let Some(status) = &mut pod.status {
         let keep = |containers: Option<Vec<ContainerStatus>>| {
             containers.map(|containers| {
                 containers
                     .into_iter()
-                    .map(|container| ContainerStatus {
-                        name: container.name,
-                        state: container.state,
-                        ..ContainerStatus::default()
+                    .map(|mut container| {
+                        // The last word of an evaluation's runner is its report. Others' is nobody's business.
+                        if let (false, Some(ended)) =
+                            (evaluation, container.state.as_mut().and_then(|state| state.terminated.as_mut()))
+                        {
+                            ended.message = None;
+                        }
+                        ContainerStatus { name: container.name, state: container.state, ..ContainerStatus::default() }
                     })
                     .collect()
             })

@@ -15,6 +15,8 @@ mod tests;
 pub use network::network_policy;
 pub use observed::{Facts, Observed, PodSeen, Problem, Refusal, Resolution, Run, SecretFact};
 pub use plan::{Plan, Step, plan, wants_secrets};
-pub use pod::{PodDefaults, PodInput, RUN_LABEL, SANDBOX_LABEL, owner_reference, run_pod, run_secret};
+pub use pod::{
+    GATE, PodDefaults, PodExtras, PodInput, RUN_LABEL, SANDBOX_LABEL, Volume, owner_reference, run_pod, run_secret,
+};
 pub use pod_view::{INJECTED_AT, Main, PodPhase, PodView, SECRETS, Versions};
 pub use state::{SecretCopy, State};

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{PodView, State};
 use crate::api::{Delivery, Reason, SecretReference, SecretRemoval};
 
-/// One run: one attempt of a Sandbox. What was asked for, never what became of it.
+/// One run: one attempt of a Sandbox, or of one benchmark of an EvalJob. What was asked for, never what became of it.
 #[derive(Clone, Debug)]
 pub struct Run {
     /// The namespace of the run and all its objects.
@@ -16,6 +16,8 @@ pub struct Run {
     pub owner_name: String,
     /// That object's UID: what is ours is known by it.
     pub owner_uid: String,
+    /// The benchmark; empty for a Sandbox.
+    pub benchmark: String,
     /// Counts from 1.
     pub attempt: u32,
     /// The derived name of the run's Secret and Pod.
@@ -24,8 +26,8 @@ pub struct Run {
     pub created: Timestamp,
     /// The object is being deleted.
     pub deleting: bool,
-    /// The object asks for the run's end.
-    pub stop: bool,
+    /// The object asks for the run's end, for this reason.
+    pub ends: Option<Reason>,
     /// The ServiceAccount that the run is.
     pub service_account: String,
     /// The secrets that it names.
@@ -36,10 +38,16 @@ pub struct Run {
     pub removal: SecretRemoval,
     /// Whether a NetworkPolicy goes with the run: it denies something.
     pub network: bool,
+    /// Whether its Pod waits for a queue: it is made without a Secret, behind a gate that the operator lifts.
+    pub gated: bool,
     /// How long the run may last, from the making of its Pod.
     pub lifetime: SignedDuration,
-    /// How long missing secrets are waited for.
+    /// The field that says so.
+    pub lifetime_field: &'static str,
+    /// How long missing secrets, and stores that do not answer, are waited for.
     pub secrets_timeout: SignedDuration,
+    /// Whether a missing secret ends the run at once.
+    pub missing_ends: bool,
     /// How long the Pod may take to start.
     pub startup_timeout: SignedDuration,
     /// How long the program has to end.
@@ -102,6 +110,13 @@ pub struct Problem {
     pub message: String,
     /// Whether waiting may help.
     pub waits: bool,
+}
+
+impl Problem {
+    /// Whether it ends the run at once.
+    pub fn ends(&self, run: &Run) -> bool {
+        !self.waits || run.missing_ends && self.reason == Reason::SecretNotFound
+    }
 }
 
 /// What this process knows of a run from its own calls. Lost with the process, so nothing may depend on it alone.

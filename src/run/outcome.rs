@@ -26,6 +26,10 @@ impl Outcome {
     pub(super) fn ordered(reason: Reason, run: &Run, detail: &str) -> Self {
         match reason {
             Reason::Stopped => Self::terminated(reason, "Stopped by spec.stop"),
+            Reason::Suspended => Self::terminated(reason, "Ended because spec.suspend is set"),
+            Reason::Skipped => {
+                Self::terminated(reason, "Ended because another benchmark failed, and failurePolicy is FailFast")
+            }
             Reason::Revoked => Self::terminated(
                 reason,
                 format!("Ended because {detail} was revoked; `daypass secret revoke --lift` makes it usable again"),
@@ -33,7 +37,12 @@ impl Outcome {
             Reason::Deleting => Self::terminated(reason, "The object is being deleted"),
             Reason::DeadlineExceeded => Self::failed(
                 reason,
-                format!("Ended after {} s; spec.activeDeadlineSeconds sets it", run.lifetime.as_secs()),
+                match run.ends {
+                    Some(Reason::DeadlineExceeded) => {
+                        "The job's time is over; spec.activeDeadlineSeconds sets it".to_owned()
+                    }
+                    _ => format!("Ended after {} s; {} sets it", run.lifetime.as_secs(), run.lifetime_field),
+                },
             ),
             Reason::SecretLost => Self::failed(
                 reason,

@@ -8,7 +8,7 @@ mod without_pod;
 use jiff::{SignedDuration, Timestamp};
 
 use super::outcome::{Outcome, cut};
-use super::{Observed, PodSeen, PodView, Refusal, SecretCopy, SecretFact, State};
+use super::{GATE, Observed, PodSeen, PodView, Refusal, Run, SecretCopy, SecretFact, State};
 use crate::api::Reason;
 use with_pod::{vanished, with_pod};
 use without_pod::without_pod;
@@ -19,6 +19,8 @@ const PROOF_PATIENCE: SignedDuration = SignedDuration::from_secs(2);
 const SILENCE: SignedDuration = SignedDuration::from_secs(10);
 /// How often a waiting run looks again, besides being woken by changes.
 const POLL: SignedDuration = SignedDuration::from_secs(5);
+/// How often a run in a queue looks again, besides being woken by changes.
+const QUEUE_POLL: SignedDuration = SignedDuration::from_secs(300);
 /// What a kubelet that is gone gets on top of the grace period before its Pod counts as lost.
 const NODE_PATIENCE: SignedDuration = SignedDuration::from_secs(300);
 /// What the kubelet gets to end an expired Pod by itself.
@@ -37,6 +39,8 @@ pub enum Step {
     CreateSecret,
     /// Make the Pod.
     CreatePod,
+    /// Let the Pod be scheduled: its Secret is there.
+    LiftGate,
     /// Delete the run Secret and prove that it is gone.
     DeleteSecret,
     /// Delete the Pod with this UID.
@@ -81,9 +85,7 @@ impl Plan {
 pub fn wants_secrets(observed: &Observed<'_>, now: Timestamp) -> bool {
     !observed.recorded.phase.is_terminal()
         && observed.guarded
-        && matches!(observed.pod, PodSeen::Absent)
-        && !observed.recorded.pod
-        && observed.facts.pod.is_none()
+        && lacks_secrets(observed)
         && ordered_end(observed).is_none()
         && observed.facts.secret != SecretFact::Foreign
         && match &observed.facts.refusal {
@@ -91,6 +93,21 @@ pub fn wants_secrets(observed: &Observed<'_>, now: Timestamp) -> bool {
             Some(Refusal::Quota(_, again)) => *again <= now,
             Some(Refusal::Refused(_) | Refusal::NamespaceTerminating) => false,
         }
+}
+
+/// Whether the run is at the point where its secrets are handed over: before its Pod is made, or where the Pod has
+/// passed its queue.
+fn lacks_secrets(observed: &Observed<'_>) -> bool {
+    match &observed.pod {
+        PodSeen::Absent => !awaits_queue(observed.run) && !observed.recorded.pod && observed.facts.pod.is_none(),
+        PodSeen::Ours(pod) => pod.deleting.is_none() && !pod.has_ended() && pod.gates == [GATE],
+        PodSeen::Foreign => false,
+    }
+}
+
+/// Whether the run's Pod stands before its Secret.
+fn awaits_queue(run: &Run) -> bool {
+    run.gated && !run.references.is_empty()
 }
 
 /// Decides what to do next.
@@ -167,7 +184,7 @@ fn base_state(observed: &Observed<'_>, now: Timestamp) -> State {
         if state.versions.is_empty() {
             state.versions = pod.versions.clone().unwrap_or_default();
         }
-        if state.copy == SecretCopy::NotMade {
+        if state.copy == SecretCopy::NotMade && !pod.gates.iter().any(|gate| gate == GATE) {
             // The Pod is made after its Secret: it was there, and whether it still is, only a deletion tells.
             state.copy = SecretCopy::Present;
         }
@@ -213,10 +230,8 @@ fn ordered_end(observed: &Observed<'_>) -> Option<Reason> {
         Some(Reason::Deleting)
     } else if !observed.revoked.is_empty() {
         Some(Reason::Revoked)
-    } else if observed.run.stop {
-        Some(Reason::Stopped)
     } else {
-        None
+        observed.run.ends
     }
 }
 

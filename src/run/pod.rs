@@ -18,6 +18,8 @@ use crate::api::{API_VERSION, Delivery, RUN_SECRET_TYPE, Resources, SandboxSpec,
 pub const RUN_LABEL: &str = "daypass.dev/run";
 /// Label of a run's Pod: the Sandbox's name.
 pub const SANDBOX_LABEL: &str = "daypass.dev/sandbox";
+/// The gate before a Pod that waits for a queue: lifted once its Secret is there.
+pub const GATE: &str = "daypass.dev/secret";
 /// Where `delivery: File` shows the values.
 const SECRET_FOLDER: &str = "/run/daypass";
 /// Where the run may write: its HOME, and its working folder unless set.
@@ -60,8 +62,42 @@ pub struct PodInput<'a> {
     pub defaults: &'a PodDefaults,
     /// Per reference the version; none where it is absent and optional.
     pub versions: &'a [Option<String>],
-    /// When the run Secret was made; none where the run names no secrets.
+    /// When the run Secret was made; none where the run names no secrets, or its Pod stands before it.
     pub injected: Option<Timestamp>,
+    /// What the kind of run adds.
+    pub extras: &'a PodExtras,
+}
+
+/// What a kind of run adds to its Pods.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodExtras {
+    /// Labels that say whose it is.
+    pub labels: BTreeMap<String, String>,
+    /// Whether a Pod that names no program stays up until it is stopped.
+    pub keep_alive: bool,
+    /// Further folders that the run may write to.
+    pub volumes: Vec<Volume>,
+}
+
+/// A folder that a run may write to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// The volume's name.
+    pub name: &'static str,
+    /// Where the container sees it.
+    pub path: &'static str,
+    /// The claim that it is; none: an empty folder.
+    pub claim: Option<String>,
+}
+
+impl PodExtras {
+    /// What a Sandbox adds.
+    pub fn of_sandbox(name: &str) -> Self {
+        // A label's value is shorter than a name may be, and ends with a letter or digit.
+        let cut: String = name.chars().take(63).collect();
+        let label = cut.trim_end_matches(['-', '.']).to_owned();
+        Self { labels: [(SANDBOX_LABEL.to_owned(), label)].into(), keep_alive: true, volumes: Vec::new() }
+    }
 }
 
 /// The reference that ties an object of the run to its owner.
@@ -95,7 +131,7 @@ pub fn run_pod(run: &Run, input: &PodInput<'_>) -> core::Pod {
         metadata: ObjectMeta {
             name: Some(run.name.clone()),
             namespace: Some(run.namespace.clone()),
-            labels: Some(labels(run, spec)),
+            labels: Some(labels(run, input)),
             annotations: Some(annotations(run, input)),
             owner_references: Some(vec![owner_reference(run)]),
             ..ObjectMeta::default()
@@ -104,6 +140,8 @@ pub fn run_pod(run: &Run, input: &PodInput<'_>) -> core::Pod {
             containers: vec![container(run, input, mounts)],
             volumes: Some(volumes),
             restart_policy: Some("Never".into()),
+            scheduling_gates: (run.gated && !run.references.is_empty())
+                .then(|| vec![core::PodSchedulingGate { name: GATE.into() }]),
             automount_service_account_token: Some(false),
             enable_service_links: Some(false),
             service_account_name: Some(run.service_account.clone()),
@@ -136,13 +174,11 @@ fn no_name_service(spec: &SandboxSpec) -> bool {
     spec.network.as_ref().is_some_and(|network| network.deny_egress && network.egress.is_empty())
 }
 
-fn labels(run: &Run, spec: &SandboxSpec) -> BTreeMap<String, String> {
-    let mut labels = unreserved(spec.pod_metadata.as_ref().map(|metadata| &metadata.labels));
+fn labels(run: &Run, input: &PodInput<'_>) -> BTreeMap<String, String> {
+    let mut labels = unreserved(input.spec.pod_metadata.as_ref().map(|metadata| &metadata.labels));
     labels.insert("app.kubernetes.io/managed-by".into(), "daypass".into());
     labels.insert(RUN_LABEL.into(), run.name.clone());
-    // A label's value is shorter than a name may be, and ends with a letter or digit.
-    let owner: String = run.owner_name.chars().take(63).collect();
-    labels.insert(SANDBOX_LABEL.into(), owner.trim_end_matches(['-', '.']).to_owned());
+    labels.extend(input.extras.labels.clone());
     labels
 }
 
@@ -159,7 +195,7 @@ fn annotations(run: &Run, input: &PodInput<'_>) -> BTreeMap<String, String> {
     for (index, file) in input.spec.files.iter().enumerate() {
         annotations.insert(file_annotation(index), file.content.clone());
     }
-    if !run.references.is_empty() {
+    if !run.references.is_empty() && !run.gated {
         let versions: Vec<Versions> = run
             .references
             .iter()
@@ -183,7 +219,7 @@ fn annotations(run: &Run, input: &PodInput<'_>) -> BTreeMap<String, String> {
 
 fn container(run: &Run, input: &PodInput<'_>, volume_mounts: Vec<core::VolumeMount>) -> core::Container {
     let spec = input.spec;
-    let keep_alive = spec.command.is_empty() && spec.args.is_empty();
+    let keep_alive = input.extras.keep_alive && spec.command.is_empty() && spec.args.is_empty();
     core::Container {
         name: MAIN.into(),
         image: Some(spec.image.clone().unwrap_or_else(|| input.defaults.image.clone())),
@@ -214,14 +250,19 @@ fn env(run: &Run, input: &PodInput<'_>) -> Vec<core::EnvVar> {
         env.push(literal("HOME", HOME));
     }
     if run.delivery == Delivery::Env {
-        for (reference, _) in run.references.iter().zip(input.versions).filter(|(_, version)| version.is_some()) {
+        for (index, reference) in run.references.iter().enumerate() {
+            // Behind a gate the versions are not known yet: the Secret will hold what is not optional.
+            let absent = if run.gated { false } else { input.versions.get(index).is_none_or(Option::is_none) };
+            if absent {
+                continue;
+            }
             env.push(core::EnvVar {
                 name: reference.variable().into(),
                 value_from: Some(core::EnvVarSource {
                     secret_key_ref: Some(core::SecretKeySelector {
                         name: run.name.clone(),
                         key: reference.variable().into(),
-                        optional: Some(false),
+                        optional: Some(run.gated && reference.optional),
                     }),
                     ..core::EnvVarSource::default()
                 }),
@@ -244,6 +285,19 @@ fn volumes(run: &Run, input: &PodInput<'_>) -> (Vec<core::Volume>, Vec<core::Vol
     let mut volumes =
         vec![core::Volume { empty_dir: Some(core::EmptyDirVolumeSource::default()), ..volume("workspace") }];
     let mut mounts = vec![mount("workspace", HOME)];
+    for extra in &input.extras.volumes {
+        volumes.push(match &extra.claim {
+            None => core::Volume { empty_dir: Some(core::EmptyDirVolumeSource::default()), ..volume(extra.name) },
+            Some(claim) => core::Volume {
+                persistent_volume_claim: Some(core::PersistentVolumeClaimVolumeSource {
+                    claim_name: claim.clone(),
+                    read_only: None,
+                }),
+                ..volume(extra.name)
+            },
+        });
+        mounts.push(mount(extra.name, extra.path));
+    }
     if run.delivery == Delivery::File && !run.references.is_empty() {
         volumes.push(core::Volume {
             secret: Some(core::SecretVolumeSource {

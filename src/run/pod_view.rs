@@ -93,6 +93,12 @@ pub struct PodView {
     pub injected: Option<Timestamp>,
     /// The versions that the run got.
     pub versions: Option<Vec<Option<String>>>,
+    /// What holds it back from being scheduled.
+    pub gates: Vec<String>,
+    /// When a node was found for it.
+    pub scheduled: Option<Timestamp>,
+    /// What the program left as its last word.
+    pub last_word: Option<String>,
 }
 
 impl PodView {
@@ -121,6 +127,21 @@ impl PodView {
                 .as_ref()
                 .map(|time| time.0.saturating_sub(jiff::SignedDuration::from_secs(grace)).unwrap_or(time.0)),
             reason: status.reason.unwrap_or_default(),
+            gates: pod
+                .spec
+                .iter()
+                .flat_map(|spec| spec.scheduling_gates.iter().flatten())
+                .map(|gate| gate.name.clone())
+                .collect(),
+            scheduled: conditions
+                .iter()
+                .find(|c| c.type_ == "PodScheduled" && c.status == "True")
+                .and_then(|c| c.last_transition_time.as_ref())
+                .map(|time| time.0),
+            last_word: containers
+                .iter()
+                .find(|container| container.name == MAIN)
+                .and_then(|container| container.state.as_ref()?.terminated.as_ref()?.message.clone()),
             disrupted: conditions.iter().any(|c| c.type_ == "DisruptionTarget" && c.status == "True"),
             unschedulable: conditions
                 .iter()

@@ -4,15 +4,16 @@ use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::Api;
-use kube::api::{DeleteParams, PostParams, Preconditions, PropagationPolicy};
+use kube::api::{Patch, PatchParams, PostParams};
+use serde_json::json;
 
 use super::super::memory::Remembered;
 use super::super::{Context, audit};
-use super::{Error, observe, report};
-use crate::api::{Network, Reason, SUBMITTED_BY, Sandbox};
+use super::{Error, Task, delete_parameters, observe};
+use crate::api::{Network, Reason};
 use crate::kube_ext::{ApiAnswer, CallError, Class, Deleted, call, classify, create_run_secret, delete_run_secret};
 use crate::run::{
-    PodInput, PodSeen, PodView, Refusal, Resolution, Run, SecretFact, Step, network_policy, run_pod, run_secret,
+    GATE, PodInput, PodSeen, PodView, Refusal, Resolution, SecretFact, Step, network_policy, run_pod, run_secret,
 };
 use crate::secret::SecretValue;
 
@@ -28,8 +29,7 @@ pub(super) enum Went {
 }
 
 pub(super) struct Applier<'a> {
-    pub(super) sandbox: &'a Sandbox,
-    pub(super) run: &'a Run,
+    pub(super) task: &'a Task<'a>,
     pub(super) ctx: &'a Context,
     pub(super) values: &'a [Option<SecretValue>],
     pub(super) resolution: &'a Resolution,
@@ -44,15 +44,17 @@ impl Applier<'_> {
             Step::CreatePod => self.create_pod(known, false).await,
             Step::DeleteSecret => self.delete_secret(known).await,
             Step::DeletePod { uid, reason } => self.delete_pod(known, uid, *reason).await,
-            Step::DeleteOwner => self.delete_owner().await,
+            Step::LiftGate => self.lift_gate(known).await,
+            // The object is its controller's.
+            Step::DeleteOwner => Ok(Went::Differently),
         }
     }
 
     async fn create_network_policy(&self, known: &mut Remembered) -> Result<Went, Error> {
         let none = Network::default();
-        let network = self.sandbox.spec.network.as_ref().unwrap_or(&none);
-        let policies = Api::<NetworkPolicy>::namespaced(self.ctx.client.clone(), &self.run.namespace);
-        let policy = network_policy(self.run, network);
+        let network = self.task.shape.network.as_ref().unwrap_or(&none);
+        let policies = Api::<NetworkPolicy>::namespaced(self.ctx.client.clone(), &self.task.run.namespace);
+        let policy = network_policy(self.task.run, network);
         match call("create the NetworkPolicy", policies.create(&PostParams::default(), &policy)).await? {
             Ok(_) => known.facts.network_made = true,
             Err(answer) if classify(&answer) == Class::Exists => known.facts.network_made = true,
@@ -64,13 +66,14 @@ impl Applier<'_> {
     async fn create_secret(&self, known: &mut Remembered) -> Result<Went, Error> {
         let Resolution::Ready(versions) = self.resolution else { return Ok(Went::Differently) };
         let values: Vec<(&str, &SecretValue)> = self
+            .task
             .run
             .references
             .iter()
             .zip(self.values)
             .filter_map(|(reference, value)| Some((reference.variable(), value.as_ref()?)))
             .collect();
-        let run = self.run;
+        let run = self.task.run;
         // Until an answer is in, the Secret may be there: an answer that is lost must not be forgotten.
         let before = std::mem::replace(&mut known.facts.secret, SecretFact::Unknown);
         match create_run_secret(&self.ctx.client, &run.namespace, &run_secret(run), &values).await? {
@@ -81,7 +84,7 @@ impl Applier<'_> {
                 known.facts.versions = Some(versions.clone());
                 known.facts.refusal = None;
                 self.ctx.metrics.time_to_secret(now.duration_since(run.created));
-                audit::of_run(run, self.submitter(), audit::Action::Inject, "allowed", Reason::Injected, versions);
+                audit::of_run(run, self.task.submitter, audit::Action::Inject, "allowed", Reason::Injected, versions);
                 Ok(Went::AsPlanned)
             }
             Err(answer) if classify(&answer) == Class::Exists => self.make_room(known).await,
@@ -93,11 +96,19 @@ impl Applier<'_> {
         }
     }
 
-    /// A Secret stands under the run's name: left by a lost answer or a crash, or foreign. Only without a Pod may it go.
+    /// A Secret stands under the run's name: left by a lost answer or a crash, or foreign. Only without a Pod
+    /// that could have read it may it go.
     async fn make_room(&self, known: &mut Remembered) -> Result<Went, Error> {
         known.facts.fresh = false;
-        if matches!(observe::live_pod(self.run, self.ctx, known).await?, PodSeen::Absent) {
-            match delete_run_secret(&self.ctx.client, &self.run.namespace, &self.run.name, None).await? {
+        let seen = observe::live_pod(self.task.run, self.ctx, known).await?;
+        // Behind its gate no kubelet has seen the Pod, nor read the Secret.
+        let unread = match &seen {
+            PodSeen::Absent => true,
+            PodSeen::Ours(pod) => pod.gates.iter().any(|gate| gate == GATE),
+            PodSeen::Foreign => false,
+        };
+        if unread {
+            match delete_run_secret(&self.ctx.client, &self.task.run.namespace, &self.task.run.name, None).await? {
                 Deleted::Gone | Deleted::Replaced => known.facts.secret = SecretFact::NotMade,
                 Deleted::Foreign => known.facts.secret = SecretFact::Foreign,
                 Deleted::Held => return Err(Error::SecretHeld),
@@ -107,19 +118,25 @@ impl Applier<'_> {
     }
 
     async fn create_pod(&self, known: &mut Remembered, dry_run: bool) -> Result<Went, Error> {
-        let Resolution::Ready(resolved) = self.resolution else { return Ok(Went::Differently) };
+        let resolved: &[Option<String>] = match self.resolution {
+            Resolution::Ready(resolved) => resolved,
+            // A Pod that waits for its queue stands before its Secret.
+            Resolution::NotAsked if self.task.run.gated => &[],
+            _ => return Ok(Went::Differently),
+        };
         let injected = match known.facts.secret {
             SecretFact::Made(at) => Some(at),
             _ => None,
         };
         let input = PodInput {
-            spec: &self.sandbox.spec,
+            spec: self.task.shape,
             defaults: &self.ctx.defaults,
-            versions: known.facts.versions.as_ref().unwrap_or(resolved),
+            versions: known.facts.versions.as_deref().unwrap_or(resolved),
             injected,
+            extras: self.task.extras,
         };
-        let pod = run_pod(self.run, &input);
-        let pods = Api::<Pod>::namespaced(self.ctx.client.clone(), &self.run.namespace);
+        let pod = run_pod(self.task.run, &input);
+        let pods = Api::<Pod>::namespaced(self.ctx.client.clone(), &self.task.run.namespace);
         let parameters = PostParams { dry_run, ..PostParams::default() };
         known.pod_uncertain |= !dry_run;
         match call("create the run's Pod", pods.create(&parameters, &pod)).await? {
@@ -128,14 +145,12 @@ impl Applier<'_> {
                 known.facts.refusal = None;
                 known.pod_uncertain = false;
                 known.facts.pod = Some(PodView::of(&pod));
-                self.ctx.metrics.time_to_pod(self.ctx.clock.now().duration_since(self.run.created));
-                self.ctx
-                    .event(&report::reference(self.sandbox), false, Reason::Starting, "The run's Pod was made")
-                    .await;
+                self.ctx.metrics.time_to_pod(self.ctx.clock.now().duration_since(self.task.run.created));
+                self.ctx.event(self.task.about, false, Reason::Starting, "The run's Pod was made").await;
             }
             Err(answer) if classify(&answer) == Class::Exists => {
                 known.facts.fresh = false;
-                observe::live_pod(self.run, self.ctx, known).await?;
+                observe::live_pod(self.task.run, self.ctx, known).await?;
                 return Ok(Went::Differently);
             }
             Err(answer) => {
@@ -148,7 +163,7 @@ impl Applier<'_> {
 
     async fn delete_secret(&self, known: &mut Remembered) -> Result<Went, Error> {
         let due = self.ctx.clock.now();
-        let run = self.run;
+        let run = self.task.run;
         let answer = delete_run_secret(&self.ctx.client, &run.namespace, &run.name, known.secret_uid.as_deref()).await;
         match answer {
             Ok(Deleted::Gone | Deleted::Replaced) => {
@@ -160,7 +175,7 @@ impl Applier<'_> {
                 let due = known.facts.removal_fails_since.take().unwrap_or(due);
                 self.ctx.metrics.secret_removal(now.duration_since(due));
                 let versions = known.facts.versions.clone().unwrap_or_default();
-                audit::of_run(run, self.submitter(), audit::Action::Remove, "proven", Reason::Removed, &versions);
+                audit::of_run(run, self.task.submitter, audit::Action::Remove, "proven", Reason::Removed, &versions);
                 Ok(Went::AsPlanned)
             }
             Ok(Deleted::Foreign) => {
@@ -176,16 +191,16 @@ impl Applier<'_> {
         let since = *known.facts.removal_fails_since.get_or_insert(now);
         if since == now {
             let note = "The run Secret cannot be removed; it is tried again";
-            self.ctx.event(&report::reference(self.sandbox), true, Reason::RemovalFailing, note).await;
+            self.ctx.event(self.task.about, true, Reason::RemovalFailing, note).await;
         }
         Err(error)
     }
 
     async fn delete_pod(&self, known: &mut Remembered, uid: &str, reason: Reason) -> Result<Went, Error> {
         let parameters = delete_parameters(uid);
-        let pods = Api::<Pod>::namespaced(self.ctx.client.clone(), &self.run.namespace);
+        let pods = Api::<Pod>::namespaced(self.ctx.client.clone(), &self.task.run.namespace);
         let what = "delete the run's Pod";
-        match call(what, pods.delete(&self.run.name, &parameters)).await? {
+        match call(what, pods.delete(&self.task.run.name, &parameters)).await? {
             // A conflict is another Pod under the name: ours is gone.
             Ok(_) => {}
             Err(answer) if matches!(answer.code, 404 | 409) => {}
@@ -198,14 +213,23 @@ impl Applier<'_> {
         Ok(Went::AsPlanned)
     }
 
-    async fn delete_owner(&self) -> Result<Went, Error> {
-        let sandboxes = Api::<Sandbox>::namespaced(self.ctx.client.clone(), &self.run.namespace);
-        let what = "delete the Sandbox whose time is over";
-        match call(what, sandboxes.delete(&self.run.owner_name, &delete_parameters(&self.run.owner_uid))).await? {
-            Ok(_) => {}
-            Err(answer) if matches!(answer.code, 404 | 409) => {}
+    /// Takes the operator's own gate away, and no other.
+    async fn lift_gate(&self, known: &mut Remembered) -> Result<Went, Error> {
+        let run = self.task.run;
+        let Some(uid) = known.facts.pod.as_ref().map(|pod| pod.uid.clone()) else { return Ok(Went::Differently) };
+        let pods = Api::<Pod>::namespaced(self.ctx.client.clone(), &run.namespace);
+        let patch = Patch::Strategic(json!({
+            "metadata": {"uid": uid},
+            "spec": {"schedulingGates": [{"name": GATE, "$patch": "delete"}]},
+        }));
+        let what = "lift the gate of the run's Pod";
+        match call(what, pods.patch(&run.name, &PatchParams::default(), &patch)).await? {
+            Ok(pod) => known.facts.pod = Some(PodView::of(&pod)),
+            // Gone, or another one: the next look tells.
+            Err(answer) if matches!(answer.code, 404 | 409) => return Ok(Went::Differently),
             Err(answer) => return Err(CallError::Api { what, code: answer.code, reason: answer.reason }.into()),
         }
+        known.gate_lifted = true;
         Ok(Went::AsPlanned)
     }
 
@@ -230,18 +254,5 @@ impl Applier<'_> {
         };
         known.facts.refusal = Some(refusal);
         Ok(Went::Differently)
-    }
-
-    fn submitter(&self) -> Option<&str> {
-        self.sandbox.metadata.annotations.as_ref()?.get(SUBMITTED_BY).map(String::as_str)
-    }
-}
-
-/// Exactly this object, and its dependents with it.
-fn delete_parameters(uid: &str) -> DeleteParams {
-    DeleteParams {
-        propagation_policy: Some(PropagationPolicy::Background),
-        preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
-        ..DeleteParams::default()
     }
 }

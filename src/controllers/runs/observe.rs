@@ -10,7 +10,7 @@ use super::super::Context;
 use super::super::memory::Remembered;
 use super::Error;
 use crate::kube_ext::must;
-use crate::run::{Facts, Observed, PodSeen, PodView, Resolution, Run, State};
+use crate::run::{Facts, GATE, Observed, PodSeen, PodView, Resolution, Run, State};
 
 /// How long the watch may take to show a Pod that was just made, before the API server is asked.
 const WATCH_LAG: SignedDuration = SignedDuration::from_secs(5);
@@ -57,8 +57,12 @@ async fn pod(run: &Run, recorded: &State, ctx: &Context, known: &mut Remembered)
         if !is_ours(&pod, run) {
             return Ok(PodSeen::Foreign);
         }
-        let view = PodView::of(&pod);
+        let mut view = PodView::of(&pod);
         known.pod_watched = true;
+        if known.gate_lifted {
+            // The API server has acknowledged it: the watch is late.
+            view.gates.retain(|gate| gate != GATE);
+        }
         known.facts.pod = Some(view.clone());
         return Ok(PodSeen::Ours(Box::new(view)));
     }

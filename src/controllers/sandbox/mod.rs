@@ -1,43 +1,26 @@
-//! The Sandbox's reconcile: observe, plan, apply, until nothing is left to do; then report.
+//! The Sandbox's reconcile: its one run goes as far as it can; then report.
 
-mod apply;
 mod convert;
-mod observe;
 mod report;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
+use kube::{Api, Resource, ResourceExt};
 
-use super::Context;
 use super::memory::Remembered;
+use super::runs::{self, Stop, Task, delete_parameters};
+use super::{Context, submitter};
 use crate::api::Sandbox;
-use crate::kube_ext::{CallError, Deleted, delete_run_secret};
-use crate::run::{Plan, Resolution, Run, SecretFact, State, Step, plan, wants_secrets};
-use crate::secret::SecretValue;
+use crate::kube_ext::{CallError, call};
+use crate::run::{PodExtras, State};
 
-/// More rounds than any life takes in one reconcile; past it the queue gives others their turn.
+pub use super::runs::Error;
+
+/// More writes than any life takes in one reconcile.
 const ROUNDS: usize = 12;
-
-/// A reconcile that stopped half-way. The next one starts from what it then observes.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A call failed.
-    #[error(transparent)]
-    Call(#[from] CallError),
-    /// The run Secret is held by a finalizer.
-    #[error("the run Secret is still there after its deletion was asked for")]
-    SecretHeld,
-    /// The status was written by somebody else in between.
-    #[error("the Sandbox changed while its status was written")]
-    StatusConflict,
-    /// The process is shutting down.
-    #[error("shutting down")]
-    ShuttingDown,
-}
 
 /// Brings a Sandbox's run one stretch further.
 ///
@@ -78,79 +61,45 @@ pub fn error_policy(sandbox: Arc<Sandbox>, error: &Error, ctx: Arc<Context>) -> 
 
 async fn run_to_rest(sandbox: &Sandbox, ctx: &Context, known: &mut Remembered) -> Result<Action, Error> {
     let run = convert::run_of(sandbox);
+    let task = Task {
+        run: &run,
+        shape: &sandbox.spec,
+        extras: &PodExtras::of_sandbox(&run.owner_name),
+        about: &sandbox.object_ref(&()),
+        submitter: submitter(&sandbox.metadata),
+        gone: &|| is_gone(sandbox, ctx),
+    };
     for _ in 0..ROUNDS {
-        if is_gone(sandbox, ctx) {
-            return Ok(Action::await_change());
-        }
-        let now = ctx.clock.now();
         let recorded = known.reported.clone().unwrap_or_else(|| recorded(sandbox));
-        let mut seen = observe::see(&run, &recorded, ctx, known).await?;
-        let mut facts = known.facts.clone();
-        let mut secrets = Resolution::NotAsked;
-        let mut values = Vec::new();
-        if wants_secrets(&seen.observed(&run, &recorded, &facts, Resolution::NotAsked), now) {
-            let _place = ctx.lanes.creation().await.ok_or(Error::ShuttingDown)?;
-            if !facts.fresh {
-                // An earlier leader may have made the Pod: before a name is used, the API server itself is asked.
-                seen.pod = observe::live_pod(&run, ctx, known).await?;
-                facts = known.facts.clone();
+        let plan = match runs::advance(&task, &recorded, ctx, known).await? {
+            Stop::Rest(plan) => plan,
+            Stop::Unfinished => break,
+            Stop::Gone => return Ok(Action::await_change()),
+            Stop::OwnerDue => {
+                let _place = ctx.lanes.removal().await;
+                delete(sandbox, ctx).await?;
+                return Ok(Action::await_change());
             }
-            if wants_secrets(&seen.observed(&run, &recorded, &facts, Resolution::NotAsked), now) {
-                let resolved = ctx.resolver.resolve(&run).await?;
-                report::audit_resolution(sandbox, &run, &resolved.resolution, known);
-                secrets = resolved.resolution;
-                values = resolved.values;
-            }
+        };
+        if plan.write {
+            report::write(sandbox, &run, ctx, known, &plan.state).await?;
         }
-        let plan = plan(&seen.observed(&run, &recorded, &facts, secrets.clone()), now);
-        if let Some(action) = step_through(sandbox, &run, ctx, known, plan, &values, &secrets).await? {
+        if let Some(action) = runs::rest(plan.wake, plan.write, ctx.clock.now()) {
             return Ok(action);
         }
     }
     Ok(Action::requeue(Duration::from_millis(100)))
 }
 
-/// Does what the plan says. Gives the action where the run came to rest, nothing where another round is due.
-async fn step_through(
-    sandbox: &Sandbox,
-    run: &Run,
-    ctx: &Context,
-    known: &mut Remembered,
-    plan: Plan,
-    values: &[Option<SecretValue>],
-    resolution: &Resolution,
-) -> Result<Option<Action>, Error> {
-    if plan.steps.is_empty() {
-        if plan.write {
-            report::write(sandbox, run, ctx, known, &plan.state).await?;
-        }
-        let wait = plan.wake.map(|wake| wake.duration_since(ctx.clock.now()));
-        return Ok(match wait {
-            None => Some(Action::await_change()),
-            Some(wait) if wait.is_positive() => {
-                Some(Action::requeue(Duration::try_from(wait).unwrap_or(Duration::from_secs(60))))
-            }
-            // Due already. After a write that is the next round; else nothing here can change it.
-            Some(_) if plan.write => None,
-            Some(_) => Some(Action::requeue(Duration::from_millis(200))),
-        });
+async fn delete(sandbox: &Sandbox, ctx: &Context) -> Result<(), Error> {
+    let sandboxes = Api::<Sandbox>::namespaced(ctx.client.clone(), &sandbox.namespace().unwrap_or_default());
+    let what = "delete the Sandbox whose time is over";
+    let parameters = delete_parameters(&sandbox.uid().unwrap_or_default());
+    match call(what, sandboxes.delete(&sandbox.name_any(), &parameters)).await? {
+        Ok(_) => Ok(()),
+        Err(answer) if matches!(answer.code, 404 | 409) => Ok(()),
+        Err(answer) => Err(CallError::Api { what, code: answer.code, reason: answer.reason }.into()),
     }
-    let applier = apply::Applier { sandbox, run, ctx, values, resolution };
-    for step in &plan.steps {
-        tracing::debug!(namespace = run.namespace, run = run.name, ?step, "step");
-        let _place = match step {
-            Step::DeleteSecret | Step::DeletePod { .. } | Step::DeleteOwner => ctx.lanes.removal().await,
-            _ => ctx.lanes.creation().await,
-        };
-        if applier.apply(step, known).await? == apply::Went::Differently || is_gone(sandbox, ctx) {
-            break;
-        }
-        if *step == Step::DeleteOwner {
-            // Nothing is left to do for an object that is going away.
-            return Ok(Some(Action::await_change()));
-        }
-    }
-    Ok(None)
 }
 
 fn recorded(sandbox: &Sandbox) -> State {
@@ -159,24 +108,7 @@ fn recorded(sandbox: &Sandbox) -> State {
 
 /// Removes what a deleted Sandbox has left, faster than the garbage collector comes by.
 pub async fn clean_up_after(sandbox: Sandbox, ctx: Arc<Context>) {
-    let uid = sandbox.uid().unwrap_or_default();
-    let known = ctx.memory.forget(&uid);
+    let known = ctx.memory.forget(&sandbox.uid().unwrap_or_default());
     let run = convert::run_of(&sandbox);
-    let state = known.as_ref().and_then(|known| known.reported.clone()).unwrap_or_else(|| recorded(&sandbox));
-    let secret = known.as_ref().map_or(SecretFact::Unknown, |known| known.facts.secret);
-    let settled = state.copy.is_settled() && !matches!(secret, SecretFact::Made(_))
-        || run.references.is_empty()
-        || matches!(secret, SecretFact::NotMade | SecretFact::Gone(_) | SecretFact::Foreign);
-    if settled {
-        return;
-    }
-    let Some(_place) = ctx.lanes.removal().await else { return };
-    let secret_uid = known.as_ref().and_then(|known| known.secret_uid.as_deref());
-    let answer = delete_run_secret(&ctx.client, &run.namespace, &run.name, secret_uid).await;
-    if let Ok(Deleted::Gone | Deleted::Replaced) = answer {
-        report::audit_removal(&sandbox, &run, &state);
-    } else {
-        // The owner is gone, so the garbage collector has it on its list.
-        tracing::warn!(run = run.name, "left to the garbage collector");
-    }
+    runs::clean_up(&run, submitter(&sandbox.metadata), known.as_ref(), &recorded(&sandbox), &ctx).await;
 }

@@ -1,16 +1,15 @@
-//! Writes the status, and tells events, audit and metrics.
+//! Writes the status, and tells events and metrics.
 
-use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 
+use super::super::Context;
 use super::super::memory::Remembered;
-use super::super::{Context, audit};
 use super::{Error, convert};
-use crate::api::{Phase, Reason, SUBMITTED_BY, Sandbox};
+use crate::api::{Phase, Reason, Sandbox};
 use crate::kube_ext::{CallError, call};
-use crate::run::{Resolution, Run, SecretFact, State};
+use crate::run::{Run, SecretFact, State};
 
 /// Fields that a later state may be without: a merge patch takes them away only when told to.
 const OPTIONAL: [&str; 9] = [
@@ -73,7 +72,7 @@ pub(super) async fn write(
     let changed = known.reported.as_ref().is_none_or(|old| old.reason != state.reason);
     known.reported = Some(state.clone());
     if changed {
-        ctx.event(&reference(sandbox), is_trouble(state), state.reason, &state.message).await;
+        ctx.event(&sandbox.object_ref(&()), is_trouble(state), state.reason, &state.message).await;
     }
     Ok(())
 }
@@ -88,38 +87,4 @@ fn is_trouble(state: &State) -> bool {
             !matches!(state.reason, Reason::Starting | Reason::WaitingForController | Reason::Stopped)
         }
     }
-}
-
-pub(super) fn reference(sandbox: &Sandbox) -> ObjectReference {
-    sandbox.object_ref(&())
-}
-
-fn submitter(sandbox: &Sandbox) -> Option<&str> {
-    sandbox.annotations().get(SUBMITTED_BY).map(String::as_str)
-}
-
-/// One record a change: a run that polls for a missing secret does not fill the log.
-pub(super) fn audit_resolution(sandbox: &Sandbox, run: &Run, resolution: &Resolution, known: &mut Remembered) {
-    if run.references.is_empty() {
-        return;
-    }
-    let (decision, reason, versions) = match resolution {
-        Resolution::NotAsked => return,
-        Resolution::Ready(versions) => ("allowed", Reason::Resolved, versions.as_slice()),
-        Resolution::Problems(problems) => {
-            // A refusal is what an audit is for, whatever else stands in the way.
-            let denied = problems.iter().find(|problem| problem.reason == Reason::AccessDenied);
-            let first = denied.or_else(|| problems.iter().find(|problem| !problem.waits)).or(problems.first());
-            let reason = first.map_or(Reason::SecretNotFound, |problem| problem.reason);
-            (if reason == Reason::AccessDenied { "denied" } else { "unresolved" }, reason, &[][..])
-        }
-    };
-    if known.audited != Some(reason) {
-        audit::of_run(run, submitter(sandbox), audit::Action::Resolve, decision, reason, versions);
-        known.audited = Some(reason);
-    }
-}
-
-pub(super) fn audit_removal(sandbox: &Sandbox, run: &Run, state: &State) {
-    audit::of_run(run, submitter(sandbox), audit::Action::Remove, "proven", Reason::Removed, &state.versions);
 }

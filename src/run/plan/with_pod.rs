@@ -3,12 +3,12 @@
 use jiff::Timestamp;
 
 use super::{
-    DueRemoval, EXPIRY_SLACK, NODE_PATIENCE, POLL, Plan, SILENCE, due_removal, end_pod, finish, later, ordered_end,
-    removal,
+    DueRemoval, EXPIRY_SLACK, LONGEST_MESSAGE, NODE_PATIENCE, POLL, Plan, QUEUE_POLL, SILENCE, Step, due_removal,
+    end_pod, finish, later, ordered_end, removal,
 };
 use crate::api::{Phase, Reason, SecretRemoval};
-use crate::run::outcome::{Outcome, misses_secret, waits_for};
-use crate::run::{Observed, PodView, State};
+use crate::run::outcome::{Outcome, cut, misses_secret, waits_for};
+use crate::run::{GATE, Observed, PodView, Resolution, SecretFact, State};
 
 /// Decides for a run whose Pod is there.
 pub(super) fn with_pod(observed: &Observed<'_>, now: Timestamp, state: State, pod: &PodView) -> Plan {
@@ -40,6 +40,9 @@ pub(super) fn with_pod(observed: &Observed<'_>, now: Timestamp, state: State, po
         // The API server has acknowledged its deletion: the watch is late.
         return if removal.is_empty() { Plan::rest(state, Some(later(now, POLL))) } else { Plan::act(state, removal) };
     }
+    if !pod.gates.is_empty() {
+        return gated(observed, now, state, pod);
+    }
     if has_started(observed, pod) { running(observed, now, state, pod) } else { starting(observed, now, state, pod) }
 }
 
@@ -63,13 +66,14 @@ fn order(observed: &Observed<'_>) -> Option<Reason> {
 fn overdue(observed: &Observed<'_>, now: Timestamp, pod: &PodView) -> Option<Reason> {
     let now = pod.deleting.map_or(now, |asked| asked.min(now));
     let run = observed.run;
-    if later(pod.created, run.lifetime + EXPIRY_SLACK) <= now {
+    let Some(since) = since(observed, pod) else { return None };
+    if later(since, run.lifetime + EXPIRY_SLACK) <= now {
         return Some(Reason::DeadlineExceeded);
     }
     if has_started(observed, pod) {
         return None;
     }
-    let age = now.duration_since(pod.created);
+    let age = now.duration_since(since);
     if misses_secret(pod, run) && age >= SILENCE {
         return Some(Reason::SecretLost);
     }
@@ -78,6 +82,62 @@ fn overdue(observed: &Observed<'_>, now: Timestamp, pod: &PodView) -> Option<Rea
         Reason::Unschedulable => Reason::Unschedulable,
         _ => Reason::StartupTimeout,
     })
+}
+
+/// From when the run's times count: what a Pod spends in its queue is not its own. None while it stands there.
+fn since(observed: &Observed<'_>, pod: &PodView) -> Option<Timestamp> {
+    if !pod.gates.is_empty() {
+        return None;
+    }
+    if !observed.run.gated {
+        return Some(pod.created);
+    }
+    let made = match observed.facts.secret {
+        SecretFact::Made(at) => Some(at),
+        _ => observed.recorded.injected,
+    };
+    pod.scheduled.or(made).or(Some(pod.created))
+}
+
+/// The Pod stands in its queue, without a Secret; or it has passed it, and gets one.
+fn gated(observed: &Observed<'_>, now: Timestamp, mut state: State, pod: &PodView) -> Plan {
+    state.phase = Phase::Pending;
+    let wait = |mut state: State, reason, message: &str, wake| {
+        state.reason = reason;
+        state.message = cut(message, LONGEST_MESSAGE);
+        if observed.recorded.reason == reason && observed.recorded.pod {
+            Plan::rest(state, Some(wake))
+        } else {
+            Plan::report(state, Some(wake))
+        }
+    };
+    if pod.gates != [GATE] {
+        return wait(state, Reason::Queued, "The Pod waits for its queue, without a secret", later(now, QUEUE_POLL));
+    }
+    if !observed.guarded {
+        let message = "The operator hands out nothing until the admission policies are proven in force";
+        return wait(state, Reason::OperatorNotReady, message, later(now, POLL));
+    }
+    if matches!(observed.facts.secret, SecretFact::Made(_)) {
+        return Plan::act(state, vec![Step::LiftGate]);
+    }
+    match &observed.secrets {
+        Resolution::NotAsked => Plan::rest(state, Some(now)),
+        Resolution::Ready(_) => {
+            state.waiting_since = None;
+            Plan::act(state, vec![Step::CreateSecret, Step::LiftGate])
+        }
+        Resolution::Problems(problems) => {
+            let since = *state.waiting_since.get_or_insert(now);
+            let late = later(since, observed.run.secrets_timeout) <= now;
+            let problem = problems.iter().find(|problem| problem.ends(observed.run) || late).or(problems.first());
+            let Some(problem) = problem else { return Plan::rest(state, Some(later(now, POLL))) };
+            if !problem.ends(observed.run) && !late {
+                return wait(state, problem.reason, &problem.message, later(now, POLL));
+            }
+            Plan::act(state, end_pod(observed, Vec::new(), pod, problem.reason))
+        }
+    }
 }
 
 /// The Pod is being deleted: the Secret goes at once, the end is reported when the Pod has ended or gone.
@@ -97,7 +157,7 @@ fn ending(observed: &Observed<'_>, now: Timestamp, mut state: State, since: Time
 
 fn running(observed: &Observed<'_>, now: Timestamp, mut state: State, pod: &PodView) -> Plan {
     let run = observed.run;
-    let expires = later(pod.created, run.lifetime + EXPIRY_SLACK);
+    let expires = later(since(observed, pod).unwrap_or(pod.created), run.lifetime + EXPIRY_SLACK);
     let recorded = observed.recorded;
     let mut wake = expires;
     if run.removal == SecretRemoval::AfterStart {
@@ -124,7 +184,8 @@ fn starting(observed: &Observed<'_>, now: Timestamp, mut state: State, pod: &Pod
     state.reason = reason;
     state.message = message;
     let visible = later(pod.created, SILENCE);
-    let deadline = later(pod.created, run.startup_timeout).min(later(pod.created, run.lifetime + EXPIRY_SLACK));
+    let since = since(observed, pod).unwrap_or(pod.created);
+    let deadline = later(since, run.startup_timeout).min(later(since, run.lifetime + EXPIRY_SLACK));
     if now < visible {
         return Plan::rest(state, Some(visible.min(deadline)));
     }
@@ -153,6 +214,14 @@ fn ordered_detail(observed: &Observed<'_>, reason: Reason, last: Option<&PodView
     match reason {
         Reason::Revoked if observed.revoked.is_empty() => "a secret".into(),
         Reason::Revoked => observed.revoked.join(", "),
+        Reason::AccessDenied
+        | Reason::SecretNotFound
+        | Reason::SecretFieldNotFound
+        | Reason::SecretMalformed
+        | Reason::StoreNotFound
+        | Reason::StoreUnavailable
+        | Reason::StoreThrottled
+        | Reason::KeyLost => "A secret could not be had when the Pod had passed its queue".into(),
         _ => match last {
             Some(pod) => format!(
                 "The container did not start within {} s (spec.startupTimeoutSeconds): {}",

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{DueRemoval, LONGEST_MESSAGE, POLL, Plan, Step, due_removal, finish, later, ordered_end};
+use super::{DueRemoval, LONGEST_MESSAGE, POLL, Plan, Step, awaits_queue, due_removal, finish, later, ordered_end};
 use crate::api::{Phase, Reason};
 use crate::run::outcome::{Outcome, cut};
 use crate::run::{Observed, Problem, Refusal, Resolution, SecretCopy, SecretFact, State};
@@ -44,6 +44,7 @@ pub(super) fn without_pod(observed: &Observed<'_>, now: Timestamp, mut state: St
         return wait(observed, now, state, Reason::OperatorNotReady, message, later(now, POLL));
     }
     match &observed.secrets {
+        Resolution::NotAsked if awaits_queue(run) => Plan::act(state, creation(observed)),
         // A controller asks whenever `wants_secrets` says so; until it has, there is nothing to do.
         Resolution::NotAsked => Plan::rest(state, Some(now)),
         Resolution::Problems(problems) => problems_found(observed, now, state, problems),
@@ -64,7 +65,7 @@ fn creation(observed: &Observed<'_>) -> Vec<Step> {
     if run.network && !observed.facts.network_made {
         steps.push(Step::CreateNetworkPolicy);
     }
-    if !run.references.is_empty() && !matches!(observed.facts.secret, SecretFact::Made(_)) {
+    if !run.references.is_empty() && !awaits_queue(run) && !matches!(observed.facts.secret, SecretFact::Made(_)) {
         steps.push(Step::CreateSecret);
     }
     steps.push(Step::CreatePod);
@@ -75,7 +76,7 @@ fn problems_found(observed: &Observed<'_>, now: Timestamp, mut state: State, pro
     let run = observed.run;
     state.denied = problems.iter().filter(|p| p.reason == Reason::AccessDenied).filter_map(|p| p.reference).collect();
     let message = problems.iter().map(|p| p.message.as_str()).collect::<Vec<_>>().join("; ");
-    if let Some(problem) = problems.iter().find(|problem| !problem.waits) {
+    if let Some(problem) = problems.iter().find(|problem| problem.ends(run)) {
         return finish(observed, now, state, Outcome::failed(problem.reason, message));
     }
     let Some(first) = problems.first() else { return Plan::rest(state, Some(later(now, POLL))) };

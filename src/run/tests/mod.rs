@@ -46,18 +46,22 @@ fn run() -> Run {
         owner_kind: "Sandbox",
         owner_name: "demo".into(),
         owner_uid: "uid-1".into(),
+        benchmark: String::new(),
         attempt: 1,
         name: names::run_name("demo", "uid-1", "", 1),
         created: t(0),
         deleting: false,
-        stop: false,
+        ends: None,
         service_account: "default".into(),
         references: vec![reference("API_KEY")],
         delivery: Delivery::Env,
         removal: SecretRemoval::AfterStart,
         network: false,
+        gated: false,
         lifetime: seconds(3600),
+        lifetime_field: "spec.activeDeadlineSeconds",
         secrets_timeout: seconds(300),
+        missing_ends: false,
         startup_timeout: seconds(600),
         grace: seconds(10),
         ttl: None,
@@ -144,7 +148,7 @@ impl Scene {
     }
 
     fn stop(self) -> Self {
-        self.shape(|run| run.stop = true)
+        self.shape(|run| run.ends = Some(Reason::Stopped))
     }
 
     fn deleting(self) -> Self {

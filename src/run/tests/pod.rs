@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::SandboxSpec;
-use crate::run::{PodDefaults, PodInput, run_pod, run_secret};
+use crate::run::{PodDefaults, PodExtras, PodInput, run_pod, run_secret};
 
 /// The Pod of a Sandbox with this spec, of which every secret has version 3.
 fn pod_of(spec: Value) -> Value {
@@ -30,6 +30,7 @@ fn typed_pod(spec: Value, versions: impl Fn(&Run) -> Vec<Option<String>>) -> Pod
         defaults: &PodDefaults::default(),
         versions: &versions(&run),
         injected: (!run.references.is_empty()).then(|| t(1) + SignedDuration::from_micros(234_567)),
+        extras: &PodExtras::of_sandbox("demo"),
     };
     run_pod(&run, &input)
 }
@@ -119,7 +120,8 @@ fn a_security_context_changes_what_it_names() {
 fn the_defaults_are_the_cluster_admins() {
     let defaults = PodDefaults { image: "own:1".into(), run_as_user: 0, run_as_group: 2, fs_group: 3 };
     let spec = SandboxSpec::default();
-    let input = PodInput { spec: &spec, defaults: &defaults, versions: &[], injected: None };
+    let extras = PodExtras::of_sandbox("demo");
+    let input = PodInput { spec: &spec, defaults: &defaults, versions: &[], injected: None, extras: &extras };
     let pod = serde_json::to_value(run_pod(&Run { references: Vec::new(), ..run() }, &input)).unwrap();
     assert_eq!(pod["spec"]["containers"][0]["image"], "own:1");
     let security = &pod["spec"]["securityContext"];
@@ -223,9 +225,10 @@ fn what_the_operator_reads_back_is_its_own_word() {
 #[test]
 fn a_long_name_fits_its_label() {
     let spec = SandboxSpec::default();
-    let input = PodInput { spec: &spec, defaults: &PodDefaults::default(), versions: &[], injected: None };
-    let named = Run { owner_name: format!("{}.{}", "a".repeat(62), "b".repeat(100)), ..run() };
-    let labels = run_pod(&named, &input).metadata.labels.unwrap();
+    let extras = PodExtras::of_sandbox(&format!("{}.{}", "a".repeat(62), "b".repeat(100)));
+    let defaults = PodDefaults::default();
+    let input = PodInput { spec: &spec, defaults: &defaults, versions: &[], injected: None, extras: &extras };
+    let labels = run_pod(&run(), &input).metadata.labels.unwrap();
     assert_eq!(labels["daypass.dev/sandbox"], "a".repeat(62));
 }
 

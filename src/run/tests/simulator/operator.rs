@@ -250,6 +250,7 @@ impl<'a> Operator<'a> {
                 self.facts.ended_for = Some(*reason);
             }
             Step::DeleteOwner => world.delete_object(),
+            Step::LiftGate => unreachable!("no gate stands before a Sandbox's Pod"),
         }
         Went::AsPlanned
     }

@@ -49,7 +49,7 @@ fn long_running(world: &mut World) {
 }
 
 fn stop(world: &mut World) {
-    world.run.stop = true;
+    world.run.ends = Some(Reason::Stopped);
 }
 
 fn missing(world: &mut World) {
