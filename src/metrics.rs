@@ -61,6 +61,9 @@ pub struct Metrics {
     secret_removal: Histogram,
     resolves: Family<BackendOutcome, Counter>,
     resolve_duration: Family<Backend, Histogram>,
+    cache_hits: Counter,
+    cache_misses: Counter,
+    cache_bytes: Gauge,
     authorizations: Family<Decision, Counter>,
     api_requests: Family<Request, Counter>,
     oldest_run_secret: Gauge,
@@ -90,6 +93,9 @@ impl Metrics {
             secret_removal: seconds(),
             resolves: Family::default(),
             resolve_duration: Family::new_with_constructor(seconds),
+            cache_hits: Counter::default(),
+            cache_misses: Counter::default(),
+            cache_bytes: Gauge::default(),
             authorizations: Family::default(),
             api_requests: Family::default(),
             oldest_run_secret: Gauge::default(),
@@ -127,6 +133,14 @@ impl Metrics {
             metrics.oldest_run_secret.clone(),
         );
         registry.register("resolves", "Secrets asked of stores", metrics.resolves.clone());
+        registry.register("cache_hits", "Secrets answered from memory", metrics.cache_hits.clone());
+        registry.register("cache_misses", "Secrets that a backend was asked for", metrics.cache_misses.clone());
+        registry.register_with_unit(
+            "cache",
+            "Values in memory, with their keys",
+            Unit::Bytes,
+            metrics.cache_bytes.clone(),
+        );
         registry.register("authorizations", "Rights asked for runs", metrics.authorizations.clone());
         registry.register("api_requests", "Requests to the API server", metrics.api_requests.clone());
         registry.register("runs", "Runs that ended", metrics.runs.clone());
@@ -177,6 +191,16 @@ impl Metrics {
     /// A store was asked.
     pub fn resolve_took(&self, backend: &'static str, took: Duration) {
         self.resolve_duration.get_or_create(&Backend { backend }).observe(took.as_secs_f64());
+    }
+
+    /// A secret was answered from memory, or not.
+    pub fn cache_answered(&self, from_memory: bool) {
+        if from_memory { &self.cache_hits } else { &self.cache_misses }.inc();
+    }
+
+    /// So many bytes of values are in memory.
+    pub fn cached(&self, bytes: usize) {
+        self.cache_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     /// A run's right was asked for.

@@ -22,6 +22,8 @@ pub enum ConditionType {
     Ready,
     /// The run is over.
     Finished,
+    /// Of a store: it works, and another kind would be safer.
+    Discouraged,
 }
 
 /// A condition's state.

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::controllers::EventLevel;
 use crate::run::PodDefaults;
+use crate::stores::settings::StoreSettings;
 
 /// The configuration file.
 #[derive(Clone, Debug, Deserialize)]
@@ -30,6 +31,8 @@ pub struct Config {
     pub lease: Lease,
     /// How many reconciles may talk to the API server at once.
     pub concurrency: Concurrency,
+    /// What the cluster admin decides about stores.
+    pub stores: StoreSettings,
 }
 
 impl Default for Config {
@@ -43,6 +46,7 @@ impl Default for Config {
             http: Http::default(),
             lease: Lease::default(),
             concurrency: Concurrency::default(),
+            stores: StoreSettings::default(),
         }
     }
 }
@@ -189,6 +193,11 @@ impl Config {
     /// The operator's own namespace: told by the Pod, else the client's.
     pub fn namespace(&self, of_client: &str) -> String {
         std::env::var("POD_NAMESPACE").unwrap_or_else(|_| of_client.to_owned())
+    }
+
+    /// The operator's own ServiceAccount: told by the Pod, else as the chart names it.
+    pub fn service_account(&self) -> String {
+        std::env::var("POD_SERVICE_ACCOUNT").unwrap_or_else(|_| "daypass-operator".to_owned())
     }
 
     /// The operator's own Pod, where it is one.

@@ -1,5 +1,6 @@
 //! What only the leader does: watch, reconcile, keep the keys.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,11 +15,13 @@ use tokio_stream::wrappers::{UnboundedReceiverStream, WatchStream};
 use tokio_util::sync::CancellationToken;
 
 use super::config::Config;
-use crate::api::{Phase, Sandbox, TeamSecretStore};
+use crate::api::names::access_name;
+use crate::api::{CHANGED, Phase, TeamSecretStore};
 use crate::controllers::watches::{Trigger, Watches, uids, users_of_secret, users_of_store};
 use crate::controllers::{Clock, Context, Lanes, Memory, SystemClock, audit, sandbox, store};
 use crate::metrics::Metrics;
 use crate::resolve::Resolver;
+use crate::stores::open::Opener;
 use crate::stores::sealed::key_keeper::{KeyKeeper, Settings};
 
 /// How often memory of objects that are gone is dropped, and gauges are set.
@@ -41,6 +44,9 @@ pub(super) async fn lead(
 
     let memory = Arc::new(Memory::default());
     let Watches { sandboxes, mut deleted, pods, stores, team_secrets } = Watches::new(&client, memory.clone());
+    let operator = (namespace, config.service_account());
+    let opener = Opener::new(client.clone(), keys.clone(), config.stores.clone(), operator);
+    let (wake_runs, woken_runs) = mpsc::unbounded_channel();
     let reporter = Reporter { controller: "daypass".into(), instance: config.pod_name() };
     let context = Arc::new(Context {
         clock: Arc::new(SystemClock) as Arc<dyn Clock>,
@@ -49,24 +55,24 @@ pub(super) async fn lead(
         pods: pods.0.clone(),
         stores: stores.0.clone(),
         team_secrets: team_secrets.0.clone(),
-        resolver: Resolver::new(client.clone(), stores.0.clone(), keys.clone(), metrics.clone()),
+        resolver: Resolver::new(client.clone(), stores.0.clone(), keys.clone(), opener, metrics.clone()),
         guarded: guarded.clone(),
         defaults: config.defaults(),
         events: config.events,
         recorder: Recorder::new(client.clone(), reporter),
         metrics: metrics.clone(),
         lanes: Lanes::new(config.concurrency.creations, config.concurrency.removals),
+        wake_runs,
         client,
     });
 
     // The other watches are polled by tasks of their own, so that their caches fill before a Sandbox is looked at.
-    let (wake_runs, woken_runs) = mpsc::unbounded_channel();
     let (wake_stores, woken_stores) = mpsc::unbounded_channel();
     let (pods_out, pods_in) = mpsc::unbounded_channel();
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(forward(pods.1, move |pod| drop(pods_out.send(Ok(pod)))));
-    tasks.spawn(watch_stores(stores.1, context.clone(), wake_runs.clone(), wake_stores.clone()));
-    tasks.spawn(watch_team_secrets(team_secrets.1, context.clone(), wake_runs, wake_stores.clone()));
+    tasks.spawn(watch_stores(stores.1, context.clone(), wake_stores.clone()));
+    tasks.spawn(watch_team_secrets(team_secrets.1, context.clone(), wake_stores.clone()));
     tasks.spawn(housekeep(context.clone(), wake_stores));
     let cleaning = context.clone();
     tasks.spawn(async move {
@@ -126,27 +132,35 @@ async fn forward<K>(mut trigger: Trigger<K>, mut hand_on: impl FnMut(K)) {
     }
 }
 
-type WakeRuns = mpsc::UnboundedSender<ObjectRef<Sandbox>>;
 type WakeStores = mpsc::UnboundedSender<ObjectRef<TeamSecretStore>>;
 
-async fn watch_stores(trigger: Trigger<TeamSecretStore>, ctx: Arc<Context>, runs: WakeRuns, stores: WakeStores) {
+async fn watch_stores(trigger: Trigger<TeamSecretStore>, ctx: Arc<Context>, stores: WakeStores) {
+    let mut changes = HashMap::new();
     forward(trigger, move |store| {
         let (team, name) = names(&store.metadata);
+        let change = store.metadata.annotations.as_ref().and_then(|all| all.get(CHANGED)).cloned();
+        let known = changes.insert((team.clone(), name.clone()), change.clone());
+        if let (Some(known), Some(change)) = (known, &change)
+            && known.as_ref() != Some(change)
+        {
+            // Anything but a name means all of them.
+            let secret = change.split_whitespace().next().filter(|secret| *secret != "*");
+            ctx.resolver.flush(&team, &name, secret);
+            audit::of_secret("changed", &team, &access_name(&name, secret.unwrap_or("*")), None, None);
+        }
+        if ctx.stores.get(&ObjectRef::from_obj(&store)).is_none() {
+            changes.remove(&(team.clone(), name.clone()));
+        }
         for run in users_of_store(&ctx.sandboxes, &team, &name) {
-            let _ = runs.send(run);
+            let _ = ctx.wake_runs.send(run);
         }
         let _ = stores.send(ObjectRef::from_obj(&store));
     })
     .await;
 }
 
-async fn watch_team_secrets(
-    trigger: Trigger<crate::api::TeamSecret>,
-    ctx: Arc<Context>,
-    runs: WakeRuns,
-    stores: WakeStores,
-) {
-    let mut seen = std::collections::HashMap::new();
+async fn watch_team_secrets(trigger: Trigger<crate::api::TeamSecret>, ctx: Arc<Context>, stores: WakeStores) {
+    let mut seen = HashMap::new();
     forward(trigger, move |secret| {
         let (team, _) = names(&secret.metadata);
         let newest = secret.spec.versions.first();
@@ -161,7 +175,7 @@ async fn watch_team_secrets(
             seen.remove(&(team.clone(), secret.spec.name.clone()));
         }
         for run in users_of_secret(&ctx.sandboxes, &team, &secret.spec.name) {
-            let _ = runs.send(run);
+            let _ = ctx.wake_runs.send(run);
         }
         for store in ctx.stores.state() {
             if store.metadata.namespace.as_deref() == Some(&team) && store.spec.sealed.is_some() {
@@ -191,6 +205,7 @@ async fn housekeep(ctx: Arc<Context>, stores: WakeStores) {
                 oldest = oldest.max(now.duration_since(made.0).as_secs());
             }
         }
+        ctx.resolver.housekeep();
         ctx.metrics.live("Sandbox", active, holding, overdue, oldest);
         for store in ctx.stores.state() {
             let _ = stores.send(ObjectRef::from_obj(&*store));

@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder};
-use kube::runtime::reflector::Store;
+use kube::runtime::reflector::{ObjectRef, Store};
 use serde::Deserialize;
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, watch};
 
 use super::Memory;
 use crate::api::{Reason, Sandbox, TeamSecret, TeamSecretStore};
@@ -95,6 +95,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// Bounds.
     pub lanes: Lanes,
+    /// Asks for another look at a run.
+    pub wake_runs: mpsc::UnboundedSender<ObjectRef<Sandbox>>,
 }
 
 impl Context {

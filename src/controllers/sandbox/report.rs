@@ -10,6 +10,7 @@ use super::super::{Context, audit};
 use super::{Error, convert};
 use crate::api::{Phase, Reason, SUBMITTED_BY, Sandbox};
 use crate::kube_ext::{CallError, call};
+use crate::resolve::Resolved;
 use crate::run::{Resolution, Run, SecretFact, State};
 
 /// Fields that a later state may be without: a merge patch takes them away only when told to.
@@ -99,13 +100,14 @@ fn submitter(sandbox: &Sandbox) -> Option<&str> {
 }
 
 /// One record a change: a run that polls for a missing secret does not fill the log.
-pub(super) fn audit_resolution(sandbox: &Sandbox, run: &Run, resolution: &Resolution, known: &mut Remembered) {
+pub(super) fn audit_resolution(sandbox: &Sandbox, run: &Run, resolved: &Resolved, known: &mut Remembered) {
     if run.references.is_empty() {
         return;
     }
-    let (decision, reason, versions) = match resolution {
+    let (decision, reason, versions) = match &resolved.resolution {
         Resolution::NotAsked => return,
-        Resolution::Ready(versions) => ("allowed", Reason::Resolved, versions.as_slice()),
+        Resolution::Ready(versions) if resolved.stale.is_empty() => ("allowed", Reason::Resolved, versions.as_slice()),
+        Resolution::Ready(versions) => ("allowed", Reason::ServedStale, versions.as_slice()),
         Resolution::Problems(problems) => {
             // A refusal is what an audit is for, whatever else stands in the way.
             let denied = problems.iter().find(|problem| problem.reason == Reason::AccessDenied);
