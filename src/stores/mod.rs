@@ -17,6 +17,7 @@ mod answered;
 pub mod http;
 pub mod kubernetes;
 pub mod open;
+pub mod own;
 pub mod sealed;
 pub mod settings;
 pub mod sign_in;

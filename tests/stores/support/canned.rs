@@ -61,7 +61,8 @@ async fn serve(mut stream: TcpStream, reply: Reply) -> Option<()> {
     // The head of the question; its body, if any, may stay unread.
     let mut head = Vec::new();
     let mut chunk = [0; 1024];
-    while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+    // A client that wants TLS sends no head at all.
+    while !head.windows(4).any(|end| end == b"\r\n\r\n") && head.first() != Some(&0x16) {
         let read = stream.read(&mut chunk).await.ok().filter(|read| *read > 0)?;
         head.extend_from_slice(&chunk[..read]);
     }
