@@ -61,6 +61,9 @@ pub struct Metrics {
     secret_removal: Histogram,
     resolves: Family<BackendOutcome, Counter>,
     resolve_duration: Family<Backend, Histogram>,
+    cache_hits: Counter,
+    cache_misses: Counter,
+    cache_bytes: Gauge,
     authorizations: Family<Decision, Counter>,
     api_requests: Family<Request, Counter>,
     oldest_run_secret: Gauge,
@@ -68,6 +71,7 @@ pub struct Metrics {
     reconciles: Family<Outcome, Counter>,
     reconcile_duration: Histogram,
     leader: Gauge,
+    catalog_broken: Gauge,
     runs_active: Family<Kind, Gauge>,
     run_secrets_live: Gauge,
     removals_overdue: Gauge,
@@ -90,6 +94,9 @@ impl Metrics {
             secret_removal: seconds(),
             resolves: Family::default(),
             resolve_duration: Family::new_with_constructor(seconds),
+            cache_hits: Counter::default(),
+            cache_misses: Counter::default(),
+            cache_bytes: Gauge::default(),
             authorizations: Family::default(),
             api_requests: Family::default(),
             oldest_run_secret: Gauge::default(),
@@ -97,6 +104,7 @@ impl Metrics {
             reconciles: Family::default(),
             reconcile_duration: seconds(),
             leader: Gauge::default(),
+            catalog_broken: Gauge::default(),
             runs_active: Family::default(),
             run_secrets_live: Gauge::default(),
             removals_overdue: Gauge::default(),
@@ -127,11 +135,24 @@ impl Metrics {
             metrics.oldest_run_secret.clone(),
         );
         registry.register("resolves", "Secrets asked of stores", metrics.resolves.clone());
+        registry.register("cache_hits", "Secrets answered from memory", metrics.cache_hits.clone());
+        registry.register("cache_misses", "Secrets that a backend was asked for", metrics.cache_misses.clone());
+        registry.register_with_unit(
+            "cache",
+            "Values in memory, with their keys",
+            Unit::Bytes,
+            metrics.cache_bytes.clone(),
+        );
         registry.register("authorizations", "Rights asked for runs", metrics.authorizations.clone());
         registry.register("api_requests", "Requests to the API server", metrics.api_requests.clone());
         registry.register("runs", "Runs that ended", metrics.runs.clone());
         registry.register("reconciles", "Reconciles", metrics.reconciles.clone());
         registry.register("leader", "1 where this process leads", metrics.leader.clone());
+        registry.register(
+            "catalog_broken",
+            "1 where the cluster admin's catalog of benchmarks cannot be used",
+            metrics.catalog_broken.clone(),
+        );
         registry.register("runs_active", "Runs that are not over", metrics.runs_active.clone());
         registry.register("run_secrets_live", "Run Secrets that are not proven gone", metrics.run_secrets_live.clone());
         registry.register("removals_overdue", "Removals that fail; must stay 0", metrics.removals_overdue.clone());
@@ -179,6 +200,16 @@ impl Metrics {
         self.resolve_duration.get_or_create(&Backend { backend }).observe(took.as_secs_f64());
     }
 
+    /// A secret was answered from memory, or not.
+    pub fn cache_answered(&self, from_memory: bool) {
+        if from_memory { &self.cache_hits } else { &self.cache_misses }.inc();
+    }
+
+    /// So many bytes of values are in memory.
+    pub fn cached(&self, bytes: usize) {
+        self.cache_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
     /// A run's right was asked for.
     pub fn authorized(&self, allowed: bool) {
         let decision = if allowed { "allowed" } else { "denied" };
@@ -211,11 +242,20 @@ impl Metrics {
         self.leader.set(leads.into());
     }
 
-    /// How many runs are under way, hold a Secret (the oldest since how many seconds), and cannot lose it.
-    pub fn live(&self, kind: &'static str, active: usize, holding: usize, overdue: usize, oldest: i64) {
+    /// The cluster admin's catalog of benchmarks cannot be used, or can.
+    pub fn catalog_broken(&self, broken: bool) {
+        self.catalog_broken.set(broken.into());
+    }
+
+    /// How many runs of a kind are under way.
+    pub fn active(&self, kind: &'static str, active: usize) {
+        self.runs_active.get_or_create(&Kind { kind }).set(i64::try_from(active).unwrap_or(i64::MAX));
+    }
+
+    /// How many runs hold a Secret (the oldest since how many seconds), and how many cannot lose it.
+    pub fn live(&self, holding: usize, overdue: usize, oldest: i64) {
         self.oldest_run_secret.set(oldest);
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-        self.runs_active.get_or_create(&Kind { kind }).set(count(active));
         self.run_secrets_live.set(count(holding));
         self.removals_overdue.set(count(overdue));
     }

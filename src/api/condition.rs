@@ -30,6 +30,8 @@ pub enum ConditionType {
     ResultsStored,
     /// Of an evaluation: every number is what `expect` asks for.
     ExpectationsMet,
+    /// Of a store: it works, and another kind would be safer.
+    Discouraged,
 }
 
 /// A condition's state.

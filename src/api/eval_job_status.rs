@@ -197,6 +197,9 @@ pub struct BenchmarkStatus {
     /// A newer version exists of a secret that the attempt holds.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub secrets_outdated: bool,
+    /// The store failed, and the attempt got a value that was read before, as the store allows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub secrets_stale: bool,
     /// The number that stands for the benchmark.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<Score>,

@@ -35,9 +35,9 @@ pub use reference::SecretReference;
 pub use sandbox::{Delivery, Phase, Sandbox, SandboxSpec, SandboxStatus, SecretRemoval, SecretState, SecretStatus};
 pub use team_secret::{SealedVersion, TeamSecret, TeamSecretSpec};
 pub use team_secret_store::{
-    AwsBackend, AzureBackend, BackendKind, Cache, Connection, GcpBackend, KubernetesBackend, RateLimit, RevokedSecret,
-    RevokedStatus, SealedBackend, SecretSource, ServiceAccountSource, SignIn, TeamSecretStore, TeamSecretStoreSpec,
-    TeamSecretStoreStatus, VaultBackend, VaultEngine, WandbBackend, WandbValues,
+    AwsBackend, AzureBackend, BackendKind, BreakerState, Cache, CheckStep, Connection, GcpBackend, KubernetesBackend,
+    RateLimit, RevokedSecret, RevokedStatus, SealedBackend, SecretSource, ServiceAccountSource, SignIn, StoreCheck,
+    TeamSecretStore, TeamSecretStoreSpec, TeamSecretStoreStatus, VaultBackend, VaultEngine, WandbBackend, WandbValues,
 };
 pub use values::{Quantity, Time};
 
@@ -51,3 +51,7 @@ pub const API_VERSION: &str = "daypass.dev/v1alpha1";
 pub const RUN_SECRET_TYPE: &str = "daypass.dev/run";
 /// Annotation of a run: who submitted it. Proven by admission policy.
 pub const SUBMITTED_BY: &str = "daypass.dev/submitted-by";
+/// Annotation of a store: when somebody last asked for a check. The operator looks then, and says so in the status.
+pub const CHECK_REQUESTED: &str = "daypass.dev/check-requested";
+/// Annotation of a store: `NAME TIME` of the last change of a value in its backend. The operator forgets that name then.
+pub const CHANGED: &str = "daypass.dev/changed";

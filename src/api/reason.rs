@@ -46,6 +46,8 @@ reasons! {
     Current,
     /// A newer version of a secret exists; this run keeps its copy.
     NewerVersion,
+    /// The store failed, and an older value was served as it allows.
+    ServedStale,
     /// The container has started.
     Started,
     /// The run's Pod is about to start.
@@ -66,8 +68,10 @@ reasons! {
     StoreUnavailable,
     /// The store's backend asks for fewer calls.
     StoreThrottled,
-    /// The store's backend is of a kind that this operator does not serve.
-    StoreUnsupported,
+    /// The store lists names, and nothing gives it their values.
+    ValuesNotReadable,
+    /// The store's values stay in the API server, where everyone who may edit in the namespace reads them.
+    ValuesInCluster,
     /// The key that a value is sealed to is gone.
     KeyLost,
     /// Two secrets, or a secret and a variable, want the same name.

@@ -4,7 +4,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Condition, Time};
+use super::{Condition, ConditionStatus, Time};
 
 /// Where a team's values live: exactly one backend, and how it is treated.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -446,9 +446,16 @@ pub struct TeamSecretStoreStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     pub names: Vec<String>,
-    /// When the backend was last asked.
+    /// When the backend was last asked, at most 5 minutes behind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_check: Option<Time>,
+    /// Whether the backend is being asked, or left alone for a while because it fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<BreakerState>,
+    /// The way to a value, step by step, as it went at the last check.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub checks: Vec<StoreCheck>,
     /// What became of the revocations.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
@@ -456,4 +463,43 @@ pub struct TeamSecretStoreStatus {
     /// The generation of the object that this is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+}
+
+/// Whether a backend is being asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum BreakerState {
+    /// Questions pass.
+    Closed,
+    /// The backend has failed, and is left alone for a while.
+    Open,
+    /// One question passes, to see whether it is well again.
+    HalfOpen,
+}
+
+/// A step on the way to a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum CheckStep {
+    /// The server is found and takes connections.
+    Address,
+    /// It proves that it is the server.
+    TLS,
+    /// It lets the store sign in.
+    SignIn,
+    /// It lists the team's names.
+    List,
+    /// It gives a value.
+    Read,
+}
+
+/// How one step went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StoreCheck {
+    /// The step.
+    pub step: CheckStep,
+    /// Passed (`True`), failed (`False`), or not tried (`Unknown`).
+    pub state: ConditionStatus,
+    /// Why not, with what mends it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    pub message: Option<String>,
 }

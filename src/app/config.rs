@@ -1,5 +1,6 @@
 //! The operator's configuration file, as the chart renders it.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,8 +8,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde::Deserialize;
 
+use crate::api::Framework;
 use crate::controllers::EventLevel;
+use crate::evaluation::Settings;
 use crate::run::PodDefaults;
+use crate::stores::settings::StoreSettings;
 
 /// The configuration file.
 #[derive(Clone, Debug, Deserialize)]
@@ -30,6 +34,10 @@ pub struct Config {
     pub lease: Lease,
     /// How many reconciles may talk to the API server at once.
     pub concurrency: Concurrency,
+    /// What the cluster admin decides about stores.
+    pub stores: StoreSettings,
+    /// What the cluster admin sets for all evaluations.
+    pub evaluations: Evaluations,
 }
 
 impl Default for Config {
@@ -43,6 +51,32 @@ impl Default for Config {
             http: Http::default(),
             lease: Lease::default(),
             concurrency: Concurrency::default(),
+            stores: StoreSettings::default(),
+            evaluations: Evaluations::default(),
+        }
+    }
+}
+
+/// What the cluster admin sets for all evaluations.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Evaluations {
+    /// The image of each framework's runner; empty: each job names its own.
+    pub images: BTreeMap<Framework, String>,
+    /// Where data sets are fetched from, if not from the Hub itself.
+    pub hub_endpoint: Option<String>,
+    /// Where W&B is, if not at its own place.
+    pub wandb_endpoint: Option<String>,
+}
+
+impl Evaluations {
+    /// As the core takes them: what is empty is unset.
+    pub fn settings(&self) -> Settings {
+        let set = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        Settings {
+            images: self.images.clone(),
+            hub_endpoint: set(&self.hub_endpoint),
+            wandb_endpoint: set(&self.wandb_endpoint),
         }
     }
 }
@@ -189,6 +223,11 @@ impl Config {
     /// The operator's own namespace: told by the Pod, else the client's.
     pub fn namespace(&self, of_client: &str) -> String {
         std::env::var("POD_NAMESPACE").unwrap_or_else(|_| of_client.to_owned())
+    }
+
+    /// The operator's own ServiceAccount: told by the Pod, else as the chart names it.
+    pub fn service_account(&self) -> String {
+        std::env::var("POD_SERVICE_ACCOUNT").unwrap_or_else(|_| "daypass-operator".to_owned())
     }
 
     /// The operator's own Pod, where it is one.

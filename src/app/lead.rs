@@ -1,5 +1,6 @@
 //! What only the leader does: watch, reconcile, keep the keys.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,11 +15,13 @@ use tokio_stream::wrappers::{UnboundedReceiverStream, WatchStream};
 use tokio_util::sync::CancellationToken;
 
 use super::config::Config;
-use crate::api::{Phase, Sandbox, TeamSecretStore};
-use crate::controllers::watches::{Trigger, Watches, uids, users_of_secret, users_of_store};
-use crate::controllers::{Clock, Context, Lanes, Memory, SystemClock, audit, sandbox, store};
+use crate::api::names::access_name;
+use crate::api::{CHANGED, TeamSecretStore, Time};
+use crate::controllers::watches::{Trigger, Watches, uids};
+use crate::controllers::{Clock, Context, Lanes, Memory, SystemClock, audit, catalog, eval_job, sandbox, store};
 use crate::metrics::Metrics;
 use crate::resolve::Resolver;
+use crate::stores::open::Opener;
 use crate::stores::sealed::key_keeper::{KeyKeeper, Settings};
 
 /// How often memory of objects that are gone is dropped, and gauges are set.
@@ -40,38 +43,61 @@ pub(super) async fn lead(
     let mut keeper = tokio::spawn(keeper.run());
 
     let memory = Arc::new(Memory::default());
-    let Watches { sandboxes, mut deleted, pods, stores, team_secrets } = Watches::new(&client, memory.clone());
+    let evaluations = Arc::new(Memory::default());
+    let Watches { sandboxes, mut deleted, evaljobs, mut deleted_evaljobs, pods, stores, team_secrets } =
+        Watches::new(&client, memory.clone(), evaluations.clone());
+    let (catalog_tx, catalog) = watch::channel(catalog::built_in());
+    let (wake_evaluations, woken_evaluations) = mpsc::unbounded_channel();
+    let operator = (namespace.clone(), config.service_account());
+    let opener = Opener::new(client.clone(), keys.clone(), config.stores.clone(), operator);
+    let (wake_runs, woken_runs) = mpsc::unbounded_channel();
     let reporter = Reporter { controller: "daypass".into(), instance: config.pod_name() };
     let context = Arc::new(Context {
         clock: Arc::new(SystemClock) as Arc<dyn Clock>,
         memory,
         sandboxes: sandboxes.0.clone(),
+        evaljobs: evaljobs.0.clone(),
+        evaluations,
+        catalog,
+        evaluation_settings: config.evaluations.settings(),
+        wake_evaluations,
         pods: pods.0.clone(),
         stores: stores.0.clone(),
         team_secrets: team_secrets.0.clone(),
-        resolver: Resolver::new(client.clone(), stores.0.clone(), keys.clone(), metrics.clone()),
+        resolver: Resolver::new(client.clone(), stores.0.clone(), keys.clone(), opener, metrics.clone()),
         guarded: guarded.clone(),
         defaults: config.defaults(),
         events: config.events,
         recorder: Recorder::new(client.clone(), reporter),
         metrics: metrics.clone(),
         lanes: Lanes::new(config.concurrency.creations, config.concurrency.removals),
+        wake_runs,
         client,
     });
 
     // The other watches are polled by tasks of their own, so that their caches fill before a Sandbox is looked at.
-    let (wake_runs, woken_runs) = mpsc::unbounded_channel();
     let (wake_stores, woken_stores) = mpsc::unbounded_channel();
     let (pods_out, pods_in) = mpsc::unbounded_channel();
     let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(forward(pods.1, move |pod| drop(pods_out.send(Ok(pod)))));
-    tasks.spawn(watch_stores(stores.1, context.clone(), wake_runs.clone(), wake_stores.clone()));
-    tasks.spawn(watch_team_secrets(team_secrets.1, context.clone(), wake_runs, wake_stores.clone()));
+    let (evaluated_out, evaluated_in) = mpsc::unbounded_channel();
+    tasks.spawn(forward(pods.1, move |pod| {
+        let _ = evaluated_out.send(Ok(pod.clone()));
+        let _ = pods_out.send(Ok(pod));
+    }));
+    tasks.spawn(catalog::watch(context.client.clone(), namespace, catalog_tx, context.clone()));
+    tasks.spawn(watch_stores(stores.1, context.clone(), wake_stores.clone()));
+    tasks.spawn(watch_team_secrets(team_secrets.1, context.clone(), wake_stores.clone()));
     tasks.spawn(housekeep(context.clone(), wake_stores));
     let cleaning = context.clone();
     tasks.spawn(async move {
         while let Some(gone) = deleted.recv().await {
             tokio::spawn(sandbox::clean_up_after(gone, cleaning.clone()));
+        }
+    });
+    let cleaning = context.clone();
+    tasks.spawn(async move {
+        while let Some(gone) = deleted_evaljobs.recv().await {
+            tokio::spawn(eval_job::clean_up_after(gone, cleaning.clone()));
         }
     });
 
@@ -85,6 +111,17 @@ pub(super) async fn lead(
         );
     };
     let (sandbox_store, sandbox_trigger) = sandboxes;
+    let (evaljob_store, evaljob_trigger) = evaljobs;
+    let graceful = stop.clone();
+    let evaluated = Controller::for_stream(evaljob_trigger, evaljob_store)
+        .with_config(ControllerConfig::default().concurrency(128))
+        .owns_stream(UnboundedReceiverStream::new(evaluated_in))
+        .reconcile_on(UnboundedReceiverStream::new(woken_evaluations))
+        .reconcile_all_on(WatchStream::from_changes(guarded.clone()).map(|_| ()))
+        .reconcile_all_on(WatchStream::from_changes(keys.clone()).map(|_| ()))
+        .graceful_shutdown_on(async move { graceful.cancelled().await })
+        .run(eval_job::reconcile, eval_job::error_policy, context.clone())
+        .for_each(|_| std::future::ready(()));
     let graceful = stop.clone();
     let runs = Controller::for_stream(sandbox_trigger, sandbox_store)
         .with_config(ControllerConfig::default().concurrency(256))
@@ -107,7 +144,7 @@ pub(super) async fn lead(
 
     first.await;
     let outcome = tokio::select! {
-        _ = async { tokio::join!(runs, stores) } => Ok(()),
+        _ = async { tokio::join!(runs, evaluated, stores) } => Ok(()),
         _ = &mut keeper => Err(anyhow::anyhow!("the keeper of the keys ended")),
         ended = tasks.join_next() => Err(anyhow::anyhow!("a watch ended: {ended:?}")),
     };
@@ -126,27 +163,33 @@ async fn forward<K>(mut trigger: Trigger<K>, mut hand_on: impl FnMut(K)) {
     }
 }
 
-type WakeRuns = mpsc::UnboundedSender<ObjectRef<Sandbox>>;
 type WakeStores = mpsc::UnboundedSender<ObjectRef<TeamSecretStore>>;
 
-async fn watch_stores(trigger: Trigger<TeamSecretStore>, ctx: Arc<Context>, runs: WakeRuns, stores: WakeStores) {
+async fn watch_stores(trigger: Trigger<TeamSecretStore>, ctx: Arc<Context>, stores: WakeStores) {
+    let mut changes = HashMap::new();
     forward(trigger, move |store| {
         let (team, name) = names(&store.metadata);
-        for run in users_of_store(&ctx.sandboxes, &team, &name) {
-            let _ = runs.send(run);
+        let change = store.metadata.annotations.as_ref().and_then(|all| all.get(CHANGED)).cloned();
+        let known = changes.insert((team.clone(), name.clone()), change.clone());
+        if let (Some(known), Some(change)) = (known, &change)
+            && known.as_ref() != Some(change)
+        {
+            // Anything but a name means all of them.
+            let secret = change.split_whitespace().next().filter(|secret| *secret != "*");
+            ctx.resolver.flush(&team, &name, secret);
+            audit::of_secret("changed", &team, &access_name(&name, secret.unwrap_or("*")), None, None);
         }
+        if ctx.stores.get(&ObjectRef::from_obj(&store)).is_none() {
+            changes.remove(&(team.clone(), name.clone()));
+        }
+        ctx.wake_users_of_store(&team, &name);
         let _ = stores.send(ObjectRef::from_obj(&store));
     })
     .await;
 }
 
-async fn watch_team_secrets(
-    trigger: Trigger<crate::api::TeamSecret>,
-    ctx: Arc<Context>,
-    runs: WakeRuns,
-    stores: WakeStores,
-) {
-    let mut seen = std::collections::HashMap::new();
+async fn watch_team_secrets(trigger: Trigger<crate::api::TeamSecret>, ctx: Arc<Context>, stores: WakeStores) {
+    let mut seen = HashMap::new();
     forward(trigger, move |secret| {
         let (team, _) = names(&secret.metadata);
         let newest = secret.spec.versions.first();
@@ -160,9 +203,7 @@ async fn watch_team_secrets(
         if gone {
             seen.remove(&(team.clone(), secret.spec.name.clone()));
         }
-        for run in users_of_secret(&ctx.sandboxes, &team, &secret.spec.name) {
-            let _ = runs.send(run);
-        }
+        ctx.wake_users_of_secret(&team, &secret.spec.name);
         for store in ctx.stores.state() {
             if store.metadata.namespace.as_deref() == Some(&team) && store.spec.sealed.is_some() {
                 let _ = stores.send(ObjectRef::from_obj(&*store));
@@ -180,22 +221,43 @@ async fn housekeep(ctx: Arc<Context>, stores: WakeStores) {
         if ctx.memory.is_ready() {
             ctx.memory.retain(|| uids(&ctx.sandboxes).union(&uids(&ctx.stores)).cloned().collect());
         }
-        let (mut active, mut holding, mut overdue, mut oldest) = (0, 0, 0, 0);
-        let now = ctx.clock.now();
-        for sandbox in ctx.sandboxes.state() {
-            let Some(status) = &sandbox.status else { continue };
-            active += usize::from(!matches!(status.phase, Phase::Completed | Phase::Failed | Phase::Terminated));
-            holding += usize::from(matches!(status.secrets_state.as_deref(), Some("Injected" | "RemovalFailing")));
-            overdue += usize::from(status.secrets_state.as_deref() == Some("RemovalFailing"));
-            if let (Some(made), None) = (status.secret_injected_at, status.secret_removed_at) {
-                oldest = oldest.max(now.duration_since(made.0).as_secs());
-            }
+        if ctx.evaluations.is_ready() {
+            ctx.evaluations.retain(|| uids(&ctx.evaljobs));
         }
-        ctx.metrics.live("Sandbox", active, holding, overdue, oldest);
+        ctx.resolver.housekeep();
+        count(&ctx);
         for store in ctx.stores.state() {
             let _ = stores.send(ObjectRef::from_obj(&*store));
         }
     }
+}
+
+/// Sets the gauges of both kinds.
+fn count(ctx: &Context) {
+    let now = ctx.clock.now();
+    let (mut sandboxes, mut attempts) = (0, 0);
+    let (mut holding, mut overdue, mut oldest) = (0, 0, 0);
+    let mut copy = |state: Option<&str>, made: Option<Time>, removed: Option<Time>| {
+        holding += usize::from(matches!(state, Some("Injected" | "RemovalFailing")));
+        overdue += usize::from(state == Some("RemovalFailing"));
+        if let (Some(made), None) = (made, removed) {
+            oldest = oldest.max(now.duration_since(made.0).as_secs());
+        }
+    };
+    for sandbox in ctx.sandboxes.state() {
+        let Some(status) = &sandbox.status else { continue };
+        sandboxes += usize::from(!status.phase.is_terminal());
+        copy(status.secrets_state.as_deref(), status.secret_injected_at, status.secret_removed_at);
+    }
+    for job in ctx.evaljobs.state() {
+        for benchmark in job.status.iter().flat_map(|status| &status.benchmarks) {
+            attempts += usize::from(benchmark.is_active());
+            copy(benchmark.secrets_state.as_deref(), benchmark.secret_injected_at, benchmark.secret_removed_at);
+        }
+    }
+    ctx.metrics.active("Sandbox", sandboxes);
+    ctx.metrics.active("EvalJob", attempts);
+    ctx.metrics.live(holding, overdue, oldest);
 }
 
 fn names(metadata: &kube::api::ObjectMeta) -> (String, String) {

@@ -6,12 +6,15 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder};
-use kube::runtime::reflector::Store;
+use kube::runtime::reflector::{ObjectRef, Store};
 use serde::Deserialize;
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, watch};
 
 use super::Memory;
-use crate::api::{Reason, Sandbox, TeamSecret, TeamSecretStore};
+use super::catalog;
+use super::watches::{evaluations_of_secret, evaluations_of_store, users_of_secret, users_of_store};
+use crate::api::{EvalJob, Reason, Sandbox, TeamSecret, TeamSecretStore};
+use crate::evaluation;
 use crate::metrics::Metrics;
 use crate::resolve::Resolver;
 use crate::run::PodDefaults;
@@ -95,9 +98,42 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// Bounds.
     pub lanes: Lanes,
+    /// Watched EvalJobs.
+    pub evaljobs: Store<EvalJob>,
+    /// What this process knows of each evaluation, and of each attempt.
+    pub evaluations: Arc<Memory>,
+    /// The catalog in force.
+    pub catalog: watch::Receiver<catalog::Known>,
+    /// What the cluster admin has set for all evaluations.
+    pub evaluation_settings: evaluation::Settings,
+    /// Asks for another look at an evaluation.
+    pub wake_evaluations: mpsc::UnboundedSender<ObjectRef<EvalJob>>,
+    /// Asks for another look at a run.
+    pub wake_runs: mpsc::UnboundedSender<ObjectRef<Sandbox>>,
 }
 
 impl Context {
+    /// Has every run looked at again that names a secret of a store.
+    pub fn wake_users_of_store(&self, team: &str, store: &str) {
+        // The receivers live as long as the process works.
+        for run in users_of_store(&self.sandboxes, team, store) {
+            let _ = self.wake_runs.send(run);
+        }
+        for job in evaluations_of_store(&self.evaljobs, team, store) {
+            let _ = self.wake_evaluations.send(job);
+        }
+    }
+
+    /// Has every run looked at again that names a sealed secret.
+    pub fn wake_users_of_secret(&self, team: &str, name: &str) {
+        for run in users_of_secret(&self.sandboxes, team, name) {
+            let _ = self.wake_runs.send(run);
+        }
+        for job in evaluations_of_secret(&self.evaljobs, team, name) {
+            let _ = self.wake_evaluations.send(job);
+        }
+    }
+
     /// Writes an event about an object, where the configuration asks for its kind. Failing to is no failure of the run.
     pub async fn event(&self, about: &ObjectReference, trouble: bool, reason: Reason, note: &str) {
         if !trouble && self.events != EventLevel::All {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::api::{Condition, Reason};
+use crate::api::{Condition, EvalJobStatus, Reason};
 use crate::run::{Facts, SecretFact, State};
 
 /// What is known of one run.
@@ -26,6 +26,8 @@ pub struct Remembered {
     pub pod_foreign: bool,
     /// The gate of the Pod was lifted by this process.
     pub gate_lifted: bool,
+    /// Of an evaluation: the status that this process last wrote.
+    pub evaluation: Option<Box<EvalJobStatus>>,
     /// The conditions that this process last wrote.
     pub conditions: Option<Vec<Condition>>,
     /// The outcome of the last audited resolution.
@@ -58,16 +60,42 @@ impl Memory {
         if let Some(known) = self.runs.lock().unwrap_or_else(PoisonError::into_inner).get(uid) {
             return known.clone();
         }
-        let inherited = self.inherited.lock().unwrap_or_else(PoisonError::into_inner);
-        // Until the first list is in, everything may be inherited.
-        let fresh = inherited.as_ref().is_some_and(|uids| !uids.contains(uid));
+        let fresh = self.is_fresh(uid);
         let secret = if fresh { SecretFact::NotMade } else { SecretFact::Unknown };
         Remembered { facts: Facts { secret, fresh, ..Facts::default() }, ..Remembered::default() }
+    }
+
+    /// What is known of a part of an object: one attempt of a benchmark.
+    pub fn of_part(&self, uid: &str, part: &str) -> Remembered {
+        let known = self.runs.lock().unwrap_or_else(PoisonError::into_inner).get(&format!("{uid}/{part}")).cloned();
+        // As fresh as its object: a part that is not known says nothing of what others have made.
+        known.unwrap_or_else(|| {
+            let fresh = self.is_fresh(uid);
+            let secret = if fresh { SecretFact::NotMade } else { SecretFact::Unknown };
+            Remembered { facts: Facts { secret, fresh, ..Facts::default() }, ..Remembered::default() }
+        })
+    }
+
+    /// Keeps what was learnt of a part.
+    pub fn keep_part(&self, uid: &str, part: &str, known: Remembered) {
+        self.keep(&format!("{uid}/{part}"), known);
+    }
+
+    /// Forgets all parts of an object.
+    pub fn forget_parts(&self, uid: &str) {
+        let prefix = format!("{uid}/");
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).retain(|key, _| !key.starts_with(&prefix));
     }
 
     /// Keeps what was learnt.
     pub fn keep(&self, uid: &str, known: Remembered) {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.into(), known);
+    }
+
+    /// Until the first list is in, everything may be inherited.
+    fn is_fresh(&self, uid: &str) -> bool {
+        let inherited = self.inherited.lock().unwrap_or_else(PoisonError::into_inner);
+        inherited.as_ref().is_some_and(|uids| !uids.contains(uid))
     }
 
     /// Forgets a run.
@@ -79,7 +107,7 @@ impl Memory {
     pub fn retain(&self, live: impl FnOnce() -> HashSet<String>) {
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         let live = live();
-        runs.retain(|uid, _| live.contains(uid));
+        runs.retain(|key, _| live.contains(key.split('/').next().unwrap_or(key)));
     }
 
     /// How long to wait after another failure: 1 s doubling to 5 min, spread by up to a quarter.

@@ -1,7 +1,9 @@
 //! Observe, plan, apply, report. One module a kind.
 
 pub mod audit;
+pub mod catalog;
 mod context;
+pub mod eval_job;
 mod memory;
 mod runs;
 pub mod sandbox;

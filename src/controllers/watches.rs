@@ -1,6 +1,7 @@
 //! The watches: what they keep in memory, and whom they wake.
 
 use std::collections::HashSet;
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
@@ -10,10 +11,11 @@ use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 use super::Memory;
-use crate::api::{Sandbox, SealedVersion, TeamSecret, TeamSecretStore};
+use crate::api::{EvalJob, Sandbox, SealedVersion, TeamSecret, TeamSecretStore};
 use crate::evaluation::EVALJOB_LABEL;
 use crate::run::RUN_LABEL;
 
@@ -26,6 +28,10 @@ pub struct Watches {
     pub sandboxes: (Store<Sandbox>, Trigger<Sandbox>),
     /// Sandboxes that were deleted.
     pub deleted: mpsc::UnboundedReceiver<Sandbox>,
+    /// Watched EvalJobs, and their changes of specification or deletion.
+    pub evaljobs: (Store<EvalJob>, Trigger<EvalJob>),
+    /// EvalJobs that were deleted.
+    pub deleted_evaljobs: mpsc::UnboundedReceiver<EvalJob>,
     /// Pods of runs, and their changes.
     pub pods: (Store<Pod>, Trigger<Pod>),
     /// Stores, and their changes.
@@ -40,27 +46,10 @@ pub fn run_labels() -> watch::Config {
 }
 
 impl Watches {
-    /// Sets the watches up; they run as they are polled. What the first list of Sandboxes shows is told to `memory`
-    /// before any of them is looked at.
-    pub fn new(client: &Client, memory: Arc<Memory>) -> Self {
-        let mut listed = HashSet::new();
-        let (deleted_tx, deleted) = mpsc::unbounded_channel();
-        let (sandboxes, writer) = reflector::store();
-        let sandbox_events = watch::watcher(Api::<Sandbox>::all(client.clone()), watch::Config::default())
-            .default_backoff()
-            .modify(|sandbox| sandbox.metadata.managed_fields = None)
-            .reflect(writer)
-            .inspect(move |event| match event {
-                Ok(Event::InitApply(sandbox)) => listed.extend(sandbox.uid()),
-                Ok(Event::InitDone) => memory.inherit(std::mem::take(&mut listed)),
-                // The receiver lives as long as the process works.
-                Ok(Event::Delete(sandbox)) => drop(deleted_tx.send(sandbox.clone())),
-                Ok(Event::Init) => listed.clear(),
-                Ok(Event::Apply(_)) | Err(_) => {}
-            })
-            .applied_objects()
-            // This process knows its own status writes; what it must hear of is the specification and the deletion.
-            .predicate_filter(shape, kube::runtime::utils::PredicateConfig::default());
+    /// Sets the watches up; they run as they are polled.
+    pub fn new(client: &Client, memory: Arc<Memory>, evaluations: Arc<Memory>) -> Self {
+        let (sandboxes, sandbox_events, deleted) = objects::<Sandbox>(client, memory);
+        let (evaljobs, evaljob_events, deleted_evaljobs) = objects::<EvalJob>(client, evaluations);
         let (pods, writer) = reflector::store();
         let pod_events = watch::watcher(Api::<Pod>::all(client.clone()), run_labels())
             .default_backoff()
@@ -80,8 +69,10 @@ impl Watches {
             .reflect(writer)
             .touched_objects();
         Self {
-            sandboxes: (sandboxes, sandbox_events.boxed()),
+            sandboxes: (sandboxes, sandbox_events),
             deleted,
+            evaljobs: (evaljobs, evaljob_events),
+            deleted_evaljobs,
             pods: (pods, pod_events.boxed()),
             stores: (stores, store_events.boxed()),
             team_secrets: (team_secrets, team_secret_events.boxed()),
@@ -89,11 +80,38 @@ impl Watches {
     }
 }
 
+/// Objects that have runs: their cache, their changes of specification or deletion, and those that were deleted. What
+/// the first list shows is told to `memory` before any of them is looked at.
+fn objects<K>(client: &Client, memory: Arc<Memory>) -> (Store<K>, Trigger<K>, mpsc::UnboundedReceiver<K>)
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    let mut listed = HashSet::new();
+    let (deleted_tx, deleted) = mpsc::unbounded_channel();
+    let (store, writer) = reflector::store();
+    let events = watch::watcher(Api::<K>::all(client.clone()), watch::Config::default())
+        .default_backoff()
+        .modify(|object| object.meta_mut().managed_fields = None)
+        .reflect(writer)
+        .inspect(move |event| match event {
+            Ok(Event::InitApply(object)) => listed.extend(object.uid()),
+            Ok(Event::InitDone) => memory.inherit(std::mem::take(&mut listed)),
+            // The receiver lives as long as the process works.
+            Ok(Event::Delete(object)) => drop(deleted_tx.send(object.clone())),
+            Ok(Event::Init) => listed.clear(),
+            Ok(Event::Apply(_)) | Err(_) => {}
+        })
+        .applied_objects()
+        // This process knows its own status writes; what it must hear of is the specification and the deletion.
+        .predicate_filter(shape, kube::runtime::utils::PredicateConfig::default());
+    (store, events.boxed(), deleted)
+}
+
 #[expect(clippy::unnecessary_wraps, reason = "the signature is the predicate's")]
-fn shape(sandbox: &Sandbox) -> Option<u64> {
+fn shape<K: Resource>(object: &K) -> Option<u64> {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let mut hasher = DefaultHasher::new();
-    (sandbox.metadata.generation, sandbox.metadata.deletion_timestamp.is_some()).hash(&mut hasher);
+    (object.meta().generation, object.meta().deletion_timestamp.is_some()).hash(&mut hasher);
     Some(hasher.finish())
 }
 
@@ -170,6 +188,30 @@ fn users(
             sandbox.spec.secrets.iter().any(|reference| matches(namespace, reference))
         })
         .map(|sandbox| ObjectRef::from_obj(&**sandbox))
+        .collect()
+}
+
+/// The EvalJobs that name any secret of a store, or took one by `autoBind`.
+pub fn evaluations_of_store(jobs: &Store<EvalJob>, team: &str, store: &str) -> Vec<ObjectRef<EvalJob>> {
+    evaluations(jobs, |of, at, _| of == team && at == store)
+}
+
+/// The EvalJobs that name a sealed secret, or took it by `autoBind`.
+pub fn evaluations_of_secret(jobs: &Store<EvalJob>, team: &str, name: &str) -> Vec<ObjectRef<EvalJob>> {
+    evaluations(jobs, |of, _, named| of == team && named == name)
+}
+
+fn evaluations(jobs: &Store<EvalJob>, matches: impl Fn(&str, &str, &str) -> bool) -> Vec<ObjectRef<EvalJob>> {
+    let names_it = |job: &EvalJob| {
+        let namespace = job.metadata.namespace.as_deref().unwrap_or_default();
+        let recorded = job.status.iter().flat_map(|status| &status.benchmarks).flat_map(|told| &told.secrets);
+        job.spec.references().any(|named| matches(named.team(namespace), named.store(), &named.name))
+            || recorded.into_iter().any(|secret| matches(&secret.team, &secret.store, &secret.name))
+    };
+    jobs.state()
+        .iter()
+        .filter(|job| !job.status.as_ref().is_some_and(|status| status.phase.is_terminal()) && names_it(job))
+        .map(|job| ObjectRef::from_obj(&**job))
         .collect()
 }
 

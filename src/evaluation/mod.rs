@@ -20,5 +20,7 @@ pub use config::{Attempt, Settings, configuration, environment};
 pub use expect::{Expectation, unmet};
 pub use report::Report;
 pub use schedule::{Turn, fold, order, rerun, state_of, turn};
-pub use shape::{BENCHMARK_LABEL, CATALOG_KEY, CATALOG_MAP, EVALJOB_LABEL, extras_of, run_of, shape_of};
-pub use summary::summarize;
+pub use shape::{
+    BENCHMARK_LABEL, CATALOG_KEY, CATALOG_MAP, EVALJOB_LABEL, extras_of, recorded_secrets, run_of, shape_of,
+};
+pub use summary::{set_resolved, summarize};

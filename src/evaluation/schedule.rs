@@ -5,8 +5,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::cause::{Cause, counts, may_pass_again};
 use super::{Report, unmet};
 use crate::api::{
-    Benchmark, BenchmarkPhase, BenchmarkStatus, BoundSecret, EvalJobSpec, EvalJobStatus, FailurePolicy, Phase, Reason,
-    SecretState, Time,
+    Benchmark, BenchmarkPhase, BenchmarkStatus, BoundSecret, ConditionType, EvalJobSpec, EvalJobStatus, FailurePolicy,
+    Phase, Reason, SecretState, Time,
 };
 use crate::run::{Run, SecretCopy, State};
 
@@ -152,6 +152,8 @@ pub fn rerun(spec: &EvalJobSpec, status: &mut EvalJobStatus) {
             }
         }
     }
+    // What was missing may be there now, what was there may be gone: everything is asked for anew.
+    status.conditions.retain(|condition| condition.type_ != ConditionType::SecretsResolved);
     status.rerun = spec.rerun;
     status.active_since = None;
     status.completion_time = None;
@@ -192,6 +194,7 @@ pub fn state_of(benchmark: &BenchmarkStatus) -> State {
         injected: benchmark.secret_injected_at.map(|time| time.0),
         removed: benchmark.secret_removed_at.map(|time| time.0),
         outdated: benchmark.secrets_outdated,
+        stale: benchmark.secrets_stale,
     }
 }
 
@@ -218,6 +221,7 @@ pub fn fold(
         .zip(state.removed)
         .map(|(from, to)| i64::try_from(to.duration_since(from).as_millis()).unwrap_or(i64::MAX).max(0));
     status.secrets_outdated = state.outdated;
+    status.secrets_stale = state.stale;
     status.start_time = time(state.started);
     status.expires_at = time(state.expires);
     status.exit_code = state.exit_code;

@@ -9,7 +9,8 @@ use serde_json::Value;
 use super::bind::Binding;
 use super::config::{Attempt, RESULTS, Settings, configuration, environment};
 use crate::api::{
-    Benchmark, BenchmarkStatus, Delivery, EvalJob, Reason, SandboxSpec, SecretReference, SecurityContext, names,
+    Benchmark, BenchmarkStatus, BoundSecret, Delivery, EvalJob, Reason, SandboxSpec, SecretReference, SecretState,
+    SecurityContext, names,
 };
 use crate::run::{PodExtras, Run, Volume};
 
@@ -63,6 +64,24 @@ pub fn run_of(
         grace: seconds(spec.termination_grace_period_seconds),
         ttl: None,
     }
+}
+
+/// A benchmark's secrets as the status records them before they are handed out.
+pub fn recorded_secrets(job: &EvalJob, binding: &Binding) -> Vec<BoundSecret> {
+    let namespace = job.namespace().unwrap_or_default();
+    binding
+        .secrets
+        .iter()
+        .map(|bound| BoundSecret {
+            team: bound.reference.team(&namespace).to_owned(),
+            name: bound.reference.name.clone(),
+            store: bound.reference.store().to_owned(),
+            env_var: bound.reference.variable().to_owned(),
+            version: None,
+            bound: bound.by,
+            state: SecretState::Waiting,
+        })
+        .collect()
 }
 
 /// The shape of an attempt's Pod.

@@ -28,6 +28,28 @@ pub fn summarize(
     status.observed_generation = generation;
 }
 
+/// Tells what a check of all needs came to: nothing in the way, or this.
+pub fn set_resolved(
+    status: &mut EvalJobStatus,
+    problem: Option<(Reason, &str)>,
+    generation: Option<i64>,
+    now: Timestamp,
+) {
+    let (reason, message) =
+        problem.unwrap_or((Reason::Resolved, "Every secret that a benchmark needs was found and may be used"));
+    set_condition(
+        &mut status.conditions,
+        Condition {
+            type_: ConditionType::SecretsResolved,
+            status: problem.is_none().into(),
+            reason,
+            message: message.into(),
+            last_transition_time: Time(now).to_second(),
+            observed_generation: generation,
+        },
+    );
+}
+
 fn count(status: &EvalJobStatus, which: impl Fn(&BenchmarkStatus) -> bool) -> i64 {
     i64::try_from(status.benchmarks.iter().filter(|benchmark| which(benchmark)).count()).unwrap_or(i64::MAX)
 }
@@ -162,6 +184,10 @@ fn conditions(spec: &EvalJobSpec, status: &mut EvalJobStatus, generation: Option
         if status.benchmarks.iter().any(|benchmark| benchmark.secrets_outdated) {
             let text = "A newer version exists; runs keep their copies, the next one gets the new value";
             set(ConditionType::SecretsCurrent, False, Reason::NewerVersion, text);
+        } else if status.benchmarks.iter().any(|benchmark| benchmark.secrets_stale) {
+            let text =
+                "A store failed, and a run got a value that was read before, as cache.staleIfErrorSeconds allows";
+            set(ConditionType::SecretsCurrent, Unknown, Reason::ServedStale, text);
         } else {
             set(ConditionType::SecretsCurrent, True, Reason::Current, "The runs got the newest versions");
         }

@@ -36,7 +36,7 @@ rules! {
     SECRET_FINALIZER = "a run Secret has no finalizer";
     SECRET_ANNOTATIONS = "a run Secret has annotations of daypass.dev only";
     SECRET_KEYS = "a run Secret has at most 24 keys";
-    POD_UNCHANGED = "the operator does not change Pods";
+    POD_UNCHANGED = "the operator changes a run's Pod only to lift its own scheduling gate";
     POD_DELETED = "the operator deletes the Pods of runs only";
     POD_OWNER = "the operator makes Pods named daypass-run-... only, owned by the Sandbox or EvalJob that controls them";
     POD_VARIABLES = "a run's Pod takes variables from its own run Secret only";
@@ -184,6 +184,8 @@ pub(super) fn probes(config: &GuardConfig) -> Vec<Probe> {
 
     if let Some(pod) = &config.pod_name {
         add(PODS, POD_DELETED, Call::new(Method::DELETE, format!("{core}/pods/{pod}?dryRun=All")));
+        let change = json!({"metadata": {"labels": {"daypass.dev/probe": "probe"}}});
+        add(PODS, POD_UNCHANGED, Call::new(Method::PATCH, format!("{core}/pods/{pod}?dryRun=All")).body(change));
     }
     let mut create = |rule, change: &dyn Fn(&mut Value)| {
         let mut pod = run_pod(&config.service_account);

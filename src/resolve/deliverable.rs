@@ -29,12 +29,13 @@ const MOST_IN_SECRET: usize = 1024 * 1024;
 /// Takes the asked field out of the value, and checks that the delivery can carry it.
 pub(super) fn deliverable(
     reference: &SecretReference,
-    value: SecretValue,
+    value: &SecretValue,
     delivery: Delivery,
 ) -> Result<SecretValue, Fault> {
     let value = match &reference.field {
-        Some(field) => field_of(field, &value)?,
-        None => value,
+        Some(field) => field_of(field, value)?,
+        // A copy of the run's own: the one in memory serves others too.
+        None => SecretValue::new(value.expose().to_vec()),
     };
     if delivery == Delivery::File {
         return Ok(value);
@@ -92,7 +93,7 @@ mod tests {
     }
 
     fn ask(field: Option<&str>, value: &[u8], delivery: Delivery) -> Result<Vec<u8>, Fault> {
-        deliverable(&reference(field), SecretValue::new(value.to_vec()), delivery).map(|value| value.expose().to_vec())
+        deliverable(&reference(field), &SecretValue::new(value.to_vec()), delivery).map(|value| value.expose().to_vec())
     }
 
     #[test]

@@ -1,30 +1,36 @@
-//! From the references of a run to values: authorization first, then the stores, all or nothing.
+//! From the references of a run to values: authorization first, then memory and the stores, all or nothing.
 
 mod authorize;
+pub mod cache;
 mod deliverable;
+pub mod front;
+mod fronts;
+pub mod gate;
+mod problem;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use kube::Client;
 use kube::runtime::reflector::{ObjectRef, Store};
 use tokio::sync::watch;
 
 pub use authorize::Authorizer;
+pub use fronts::Opened;
 
 use self::deliverable::Fault;
-use crate::api::names::DEFAULT_STORE;
-use crate::api::{BackendKind, Reason, SecretReference, TeamSecretStore};
+use self::front::Served;
+use self::fronts::Fronts;
+use self::problem::Place;
+use crate::api::{BackendKind, TeamSecretStore, TeamSecretStoreSpec};
 use crate::kube_ext::CallError;
 use crate::metrics::Metrics;
 use crate::run::{Problem, Resolution, Run};
 use crate::secret::SecretValue;
-use crate::stores::sealed::{Health, KeyState, SealedStore};
-use crate::stores::{Query, SecretStore, StoreError};
-
-/// How long all stores of one run together may take.
-const DEADLINE: Duration = Duration::from_secs(20);
+use crate::stores::open::{Opener, undescribed};
+use crate::stores::sealed::{Health, KeyState};
+use crate::stores::{Query, StoreError};
 
 /// The answer for one run: what the plan may know, and the values that it may not.
 pub struct Resolved {
@@ -32,13 +38,15 @@ pub struct Resolved {
     pub resolution: Resolution,
     /// Per reference the value; none where it is absent and optional. Empty where anything stands in the way.
     pub values: Vec<Option<SecretValue>>,
+    /// The references whose value is older than its store's TTL, because the store fails.
+    pub stale: Vec<usize>,
 }
 
 /// Resolves references.
 pub struct Resolver {
-    client: Client,
     authorizer: Authorizer,
     stores: Store<TeamSecretStore>,
+    fronts: Fronts,
     keys: watch::Receiver<KeyState>,
     metrics: Arc<Metrics>,
 }
@@ -49,9 +57,16 @@ impl Resolver {
         client: Client,
         stores: Store<TeamSecretStore>,
         keys: watch::Receiver<KeyState>,
+        opener: Opener,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { authorizer: Authorizer::new(client.clone(), metrics.clone()), client, stores, keys, metrics }
+        Self {
+            authorizer: Authorizer::new(client, metrics.clone()),
+            stores,
+            fronts: Fronts::new(opener, metrics.clone()),
+            keys,
+            metrics,
+        }
     }
 
     /// What is wrong with the sealed store's keys, if anything.
@@ -75,93 +90,119 @@ impl Resolver {
             if self.authorizer.may_use(&run.namespace, &run.service_account, team, &access).await? {
                 allowed.push(index);
             } else {
-                problems.push(self.denied(run, index, reference));
+                let stores = self.stores.state();
+                let set_up = stores.iter().any(|store| store.metadata.namespace.as_deref() == Some(team));
+                problems.push(problem::denied(run, index, reference, set_up));
             }
         }
         let mut values: Vec<Option<SecretValue>> = run.references.iter().map(|_| None).collect();
         let mut versions: Vec<Option<String>> = vec![None; run.references.len()];
-        for ((team, store), indexes) in by_store(run, &allowed) {
-            match self.open(&team, &store) {
-                Err((reason, message, waits)) => {
-                    problems.push(Problem { reference: None, reason, message, waits });
+        let mut stale = Vec::new();
+        // All stores at once: none waits for another.
+        let asked = by_store(run, &allowed).into_iter().map(async |(key, indexes)| {
+            let answers = self.ask(run, &key.0, &key.1, &indexes).await;
+            (key, indexes, answers)
+        });
+        for ((team, store), indexes, answers) in join_all(asked).await {
+            let (kind, answers) = match answers {
+                Ok(answers) => answers,
+                Err(problem) => {
+                    problems.push(problem);
+                    continue;
                 }
-                Ok(backend) => {
-                    let asked = Instant::now();
-                    let answers = fetch(&*backend, run, &indexes).await;
-                    self.metrics.resolve_took(BackendKind::Sealed.as_str(), asked.elapsed());
-                    for (index, answer) in indexes.into_iter().zip(answers) {
-                        let reference = &run.references[index];
-                        self.metrics.resolved(BackendKind::Sealed.as_str(), outcome(&answer));
-                        match answer.map_err(Fault::from).and_then(|fetched| {
-                            deliverable::deliverable(reference, fetched.value, run.delivery)
-                                .map(|value| (value, fetched.version))
-                        }) {
-                            Ok((value, version)) => {
-                                values[index] = Some(value);
-                                versions[index] = Some(version);
-                            }
-                            Err(Fault::Store(StoreError::NotFound(_))) if reference.optional => {}
-                            Err(error) => problems.push(problem(run, index, reference, &error)),
-                        }
+            };
+            let place = Place { team: &team, store: &store, kind };
+            let mut store_told = false;
+            for (index, answer) in indexes.into_iter().zip(answers) {
+                let reference = &run.references[index];
+                self.metrics.resolved(kind.as_str(), outcome(&answer));
+                let delivered = answer.map_err(Fault::from).and_then(|Served { shared, stale }| {
+                    deliverable::deliverable(reference, &shared.value, run.delivery)
+                        .map(|value| (value, shared.version, stale))
+                });
+                match delivered {
+                    Ok((value, version, old)) => {
+                        values[index] = Some(value);
+                        versions[index] = Some(version.to_string());
+                        stale.extend(old.then_some(index));
                     }
+                    Err(Fault::Store(StoreError::NotFound(_))) if reference.optional => {}
+                    Err(Fault::Store(error)) if error.is_of_backend() => {
+                        if !store_told {
+                            problems.push(problem::of_store(place, &error));
+                        }
+                        store_told = true;
+                    }
+                    Err(fault) => problems.push(problem::of_reference(run, index, place, &fault)),
                 }
             }
         }
         problems.extend(deliverable::fits_together(&values));
         if problems.is_empty() {
-            return Ok(Resolved { resolution: Resolution::Ready(versions), values });
+            return Ok(Resolved { resolution: Resolution::Ready(versions), values, stale });
         }
         problems.sort_by_key(|problem| problem.reference);
-        Ok(Resolved { resolution: Resolution::Problems(problems), values: Vec::new() })
+        Ok(Resolved { resolution: Resolution::Problems(problems), values: Vec::new(), stale: Vec::new() })
     }
 
-    fn open(&self, team: &str, store: &str) -> Result<Arc<dyn SecretStore>, (Reason, String, bool)> {
-        let found = self.stores.get(&ObjectRef::new(store).within(team));
-        let backend = match &found {
-            Some(store) => store.spec.backend(),
-            // A team needs no store object for the embedded store.
-            None if store == DEFAULT_STORE => Some(BackendKind::Sealed),
-            None => None,
+    async fn ask(
+        &self,
+        run: &Run,
+        team: &str,
+        store: &str,
+        indexes: &[usize],
+    ) -> Result<(BackendKind, Vec<Result<Served, StoreError>>), Problem> {
+        let spec = self.spec(team, store).ok_or_else(|| problem::no_store(team, store))?;
+        let kind = spec.backend().unwrap_or(BackendKind::Sealed);
+        let front = match self.fronts.of(team, store, &spec) {
+            Ok(front) => front,
+            Err(error) => return Err(problem::of_store(Place { team, store, kind }, &error)),
         };
-        match (backend, found.is_some()) {
-            (Some(BackendKind::Sealed), _) => {
-                Ok(Arc::new(SealedStore::new(self.client.clone(), team, self.keys.clone())))
-            }
-            (Some(kind), _) => Err((
-                Reason::StoreUnsupported,
-                format!(
-                    "store {store} of team {team} has the backend {}, which this operator does not serve yet; use sealed",
-                    kind.as_str()
-                ),
-                false,
-            )),
-            (None, _) => Err((
-                Reason::StoreNotFound,
-                format!("team {team} has no store {store}; `kubectl get tstore -n {team}` lists its stores"),
-                true,
-            )),
+        let queries: Vec<Query> = indexes
+            .iter()
+            .map(|&index| Query {
+                name: run.references[index].name.clone(),
+                version: run.references[index].version.clone(),
+            })
+            .collect();
+        Ok((kind, front.get_many(&queries).await))
+    }
+
+    fn spec(&self, team: &str, store: &str) -> Option<TeamSecretStoreSpec> {
+        match self.stores.get(&ObjectRef::new(store).within(team)) {
+            Some(object) => Some(object.spec.clone()),
+            None => undescribed(store),
         }
     }
 
-    fn denied(&self, run: &Run, index: usize, reference: &SecretReference) -> Problem {
-        let team = reference.team(&run.namespace);
-        let store = reference.store.as_ref().map(|store| format!(" --store {store}")).unwrap_or_default();
-        let mut message = format!(
-            "secrets[{index}]: ServiceAccount {}/{} may not use {} of team {team}: `daypass secret grant {} -n {team}{store} --to-serviceaccount {}/{}`",
-            run.namespace,
-            run.service_account,
-            reference.access_name(),
-            reference.name,
-            run.namespace,
-            run.service_account
-        );
-        let set_up = self.stores.state().iter().any(|store| store.metadata.namespace.as_deref() == Some(team));
-        if !set_up {
-            message.push_str(" (the team was never set up: `daypass store init -n ");
-            message.push_str(team);
-            message.push_str("` grants its own ServiceAccounts)");
+    /// What stands in front of a store, for its own status.
+    pub fn front(&self, team: &str, store: &str, spec: &TeamSecretStoreSpec) -> Opened {
+        self.fronts.of(team, store, spec)
+    }
+
+    /// The newest version that was seen of a secret of a store that keeps its values elsewhere.
+    pub fn newest(&self, team: &str, store: &str, name: &str) -> Option<Arc<str>> {
+        self.fronts.known(team, store)?.newest(name)
+    }
+
+    /// Forgets what is known of a secret, or of all of a store.
+    pub fn flush(&self, team: &str, store: &str, name: Option<&str>) {
+        if let Some(front) = self.fronts.known(team, store) {
+            front.flush(name);
         }
-        Problem { reference: Some(index), reason: Reason::AccessDenied, message, waits: false }
+    }
+
+    /// Drops what nobody may be served any more.
+    pub fn housekeep(&self) {
+        let live: HashSet<_> = self
+            .stores
+            .state()
+            .iter()
+            .map(|store| {
+                (store.metadata.namespace.clone().unwrap_or_default(), store.metadata.name.clone().unwrap_or_default())
+            })
+            .collect();
+        self.metrics.cached(self.fronts.housekeep(&live));
     }
 }
 
@@ -177,76 +218,15 @@ fn by_store(run: &Run, allowed: &[usize]) -> BTreeMap<(String, String), Vec<usiz
 }
 
 /// The metrics' word for an answer.
-fn outcome(answer: &Result<crate::stores::Fetched, StoreError>) -> &'static str {
+fn outcome(answer: &Result<Served, StoreError>) -> &'static str {
     match answer {
         Ok(_) => "value",
         Err(StoreError::NotFound(_)) => "not_found",
         Err(StoreError::Denied(_)) => "denied",
         Err(StoreError::Throttled { .. }) => "throttled",
-        Err(StoreError::Unavailable(_)) => "unavailable",
-        Err(StoreError::Malformed(_)) => "malformed",
+        Err(StoreError::Unavailable { .. }) => "unavailable",
+        Err(StoreError::Malformed(_) | StoreError::Conflict(_)) => "malformed",
+        Err(StoreError::Unsupported(_)) => "unsupported",
         Err(StoreError::KeyLost(_)) => "key_lost",
-    }
-}
-
-async fn fetch(
-    backend: &dyn SecretStore,
-    run: &Run,
-    indexes: &[usize],
-) -> Vec<Result<crate::stores::Fetched, StoreError>> {
-    let queries: Vec<Query> = indexes
-        .iter()
-        .map(|&index| Query {
-            name: run.references[index].name.clone(),
-            version: run.references[index].version.clone(),
-        })
-        .collect();
-    match tokio::time::timeout(DEADLINE, backend.get_many(&queries)).await {
-        Ok(answers) => answers,
-        Err(_) => indexes
-            .iter()
-            .map(|_| Err(StoreError::Unavailable(format!("no answer within {} s", DEADLINE.as_secs()))))
-            .collect(),
-    }
-}
-
-fn problem(run: &Run, index: usize, reference: &SecretReference, fault: &Fault) -> Problem {
-    let team = reference.team(&run.namespace);
-    let name = &reference.name;
-    let (reason, waits, mend) = match fault {
-        Fault::Store(StoreError::NotFound(_)) => (
-            Reason::SecretNotFound,
-            true,
-            match &reference.version {
-                Some(_) => format!("`daypass secret list -n {team}` shows the versions"),
-                None => format!("`daypass secret set {name} -n {team}`"),
-            },
-        ),
-        Fault::FieldNotFound(_) => {
-            (Reason::SecretFieldNotFound, false, "correct `field`, or rotate the secret".to_owned())
-        }
-        Fault::Store(StoreError::Denied(_)) => (
-            Reason::AccessDenied,
-            false,
-            format!("the store's own sign-in may not read it: `daypass store check -n {team}`"),
-        ),
-        Fault::Store(StoreError::Throttled { .. }) => {
-            (Reason::StoreThrottled, true, format!("`daypass store check -n {team}`"))
-        }
-        Fault::Store(StoreError::Unavailable(_)) => {
-            (Reason::StoreUnavailable, true, format!("`daypass store check -n {team}`"))
-        }
-        Fault::Undeliverable(_) | Fault::Store(StoreError::Malformed(_)) => {
-            (Reason::SecretMalformed, false, "mend the value with `daypass secret rotate`, or the reference".to_owned())
-        }
-        Fault::Store(StoreError::KeyLost(_)) => {
-            (Reason::KeyLost, true, format!("restore the key, or `daypass secret rotate {name} -n {team}`"))
-        }
-    };
-    Problem {
-        reference: Some(index),
-        reason,
-        message: format!("secrets[{index}]: {name} of team {team}: {fault}; {mend}"),
-        waits,
     }
 }

@@ -129,6 +129,8 @@ pub struct Facts {
     pub pod: Option<PodView>,
     /// The versions that the run Secret was made from.
     pub versions: Option<Vec<Option<String>>>,
+    /// A value among them was older than its store's TTL, because the store failed.
+    pub stale: bool,
     /// The API server's refusal of the Secret or the Pod.
     pub refusal: Option<Refusal>,
     /// Since when the Secret's removal fails.

@@ -175,6 +175,7 @@ fn base_state(observed: &Observed<'_>, now: Timestamp) -> State {
     }
     if let Some(versions) = &facts.versions {
         state.versions.clone_from(versions);
+        state.stale |= facts.stale;
     }
     if let Some(pod) = pod_last_seen(observed) {
         state.pod = true;

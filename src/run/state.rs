@@ -37,6 +37,8 @@ pub struct State {
     pub removed: Option<Timestamp>,
     /// A newer version of a secret exists.
     pub outdated: bool,
+    /// The store failed, and an older value was served as it allows.
+    pub stale: bool,
 }
 
 impl Default for State {
@@ -57,6 +59,7 @@ impl Default for State {
             injected: None,
             removed: None,
             outdated: false,
+            stale: false,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! EvalJobs: what is refused, who may submit one, and how one lives.
 
+mod life;
 mod refused;
 mod submitters;
 

@@ -236,7 +236,7 @@ async fn a_rule_that_does_not_bite_shows(admin: &Client, operator: &Client) -> R
     let read_only = [
         "the operator does not change Secrets",
         "the operator deletes Secrets by name only",
-        "the operator does not change Pods",
+        "the operator changes a run's Pod only to lift its own scheduling gate",
         "the operator deletes the Pods of runs only",
     ];
     let policies = Api::<ValidatingAdmissionPolicy>::all(admin.clone());

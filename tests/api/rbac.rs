@@ -97,6 +97,21 @@ async fn everything_once(operator: &'static Operator) -> Result<()> {
     team.sandboxes().patch("stopped", &PatchParams::default(), &stop).await?;
     team.wait_finished("stopped").await?;
 
+    // An evaluation that waits for a queue: its gate is lifted, and its time ends.
+    let spec = json!({
+        "benchmarks": [{"task": "boolq"}], "queueName": "q", "ttlSecondsAfterFinished": 0,
+        "model": {"name": "m", "baseURL": "https://models.test/v1", "apiKey": {"name": "TOKEN"}},
+    });
+    let job = team.evaluate("queued", spec).await?;
+    let run = team.attempt(&job, "boolq", 1).await?;
+    team.starts(&job, "boolq", &run).await?;
+    team.play_score(&run, 0.5).await?;
+    poll(Duration::from_secs(30), "the evaluation is gone", async || {
+        ensure!(team.evaljobs().get_opt("queued").await?.is_none(), "it is there");
+        Ok(())
+    })
+    .await?;
+
     // Trouble twice of the same kind: an event, and the same event again.
     let elsewhere = json!({"secrets": [{"name": "ABSENT", "store": "other"}]});
     team.submit(&sandbox("troubled", elsewhere)?).await?;

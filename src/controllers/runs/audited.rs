@@ -4,16 +4,18 @@ use super::super::audit;
 use super::super::memory::Remembered;
 use super::Task;
 use crate::api::Reason;
+use crate::resolve::Resolved;
 use crate::run::{Resolution, Run, State};
 
 /// One record a change: a run that polls for a missing secret does not fill the log.
-pub(super) fn resolution(task: &Task<'_>, resolution: &Resolution, known: &mut Remembered) {
+pub(super) fn resolution(task: &Task<'_>, resolved: &Resolved, known: &mut Remembered) {
     if task.run.references.is_empty() {
         return;
     }
-    let (decision, reason, versions) = match resolution {
+    let (decision, reason, versions) = match &resolved.resolution {
         Resolution::NotAsked => return,
-        Resolution::Ready(versions) => ("allowed", Reason::Resolved, versions.as_slice()),
+        Resolution::Ready(versions) if resolved.stale.is_empty() => ("allowed", Reason::Resolved, versions.as_slice()),
+        Resolution::Ready(versions) => ("allowed", Reason::ServedStale, versions.as_slice()),
         Resolution::Problems(problems) => {
             // A refusal is what an audit is for, whatever else stands in the way.
             let denied = problems.iter().find(|problem| problem.reason == Reason::AccessDenied);

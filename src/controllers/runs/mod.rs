@@ -87,15 +87,18 @@ pub(super) async fn advance(
         let mut secrets = Resolution::NotAsked;
         let mut values = Vec::new();
         if wants_secrets(&seen.observed(run, recorded, &facts, Resolution::NotAsked), now) {
-            let _place = ctx.lanes.creation().await.ok_or(Error::ShuttingDown)?;
             if !facts.fresh {
+                let _place = ctx.lanes.creation().await.ok_or(Error::ShuttingDown)?;
                 // An earlier leader may have made the Pod: before a name is used, the API server itself is asked.
                 seen.pod = observe::live_pod(run, ctx, known).await?;
                 facts = known.facts.clone();
             }
             if wants_secrets(&seen.observed(run, recorded, &facts, Resolution::NotAsked), now) {
+                // No place is held meanwhile: a store that hangs must not keep others from theirs.
                 let resolved = ctx.resolver.resolve(run).await?;
-                audited::resolution(task, &resolved.resolution, known);
+                audited::resolution(task, &resolved, known);
+                facts.stale = !resolved.stale.is_empty();
+                known.facts.stale = facts.stale;
                 secrets = resolved.resolution;
                 values = resolved.values;
             }

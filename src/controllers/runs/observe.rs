@@ -121,7 +121,7 @@ fn revoked(run: &Run, ctx: &Context) -> Vec<String> {
         .collect()
 }
 
-/// Whether a sealed secret that the run holds, unpinned, has a newer version now.
+/// Whether a secret that the run holds, unpinned, has a newer version now.
 fn newer_version(run: &Run, recorded: &State, ctx: &Context, known: &Remembered) -> bool {
     let from_pod = known.facts.pod.as_ref().and_then(|pod| pod.versions.as_ref());
     let held = known.facts.versions.as_ref().or(from_pod).unwrap_or(&recorded.versions);
@@ -133,7 +133,9 @@ fn newer_version(run: &Run, recorded: &State, ctx: &Context, known: &Remembered)
         let team = reference.team(&run.namespace);
         let store = ctx.stores.get(&ObjectRef::new(reference.store()).within(team));
         if store.is_some_and(|store| store.spec.sealed.is_none()) {
-            return false;
+            // Backends' versions have no order that holds for all: another one than the run's was read after it.
+            let newest = ctx.resolver.newest(team, reference.store(), &reference.name);
+            return newest.is_some_and(|newest| *newest != **version);
         }
         let object = crate::api::names::team_secret_object(&reference.name);
         ctx.team_secrets

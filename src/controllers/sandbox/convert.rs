@@ -70,6 +70,7 @@ pub(super) fn state_of(status: &SandboxStatus) -> State {
         injected: status.secret_injected_at.map(|time| time.0),
         removed: status.secret_removed_at.map(|time| time.0),
         outdated: condition(ConditionType::SecretsCurrent).is_some_and(|c| c.status == ConditionStatus::False),
+        stale: condition(ConditionType::SecretsCurrent).is_some_and(|c| c.reason == Reason::ServedStale),
     }
 }
 
@@ -189,6 +190,12 @@ fn conditions(state: &State, old: &[Condition], generation: Option<i64>, now: Ti
                 False,
                 Reason::NewerVersion,
                 "A newer version exists; this run keeps its copy, a new run gets the new value",
+            )
+        } else if state.stale {
+            (
+                Unknown,
+                Reason::ServedStale,
+                "The store failed, and the run got a value that was read before, as cache.staleIfErrorSeconds allows",
             )
         } else {
             (True, Reason::Current, "The run got the newest versions")

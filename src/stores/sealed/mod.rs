@@ -7,7 +7,7 @@ use futures::{FutureExt, StreamExt, stream};
 use kube::{Api, Client};
 use tokio::sync::watch;
 
-use super::{Fetched, Query, SecretStore, StoreError};
+use super::{Fetched, Query, SecretStore, Stage, StoreError};
 use crate::api::names::team_secret_object;
 use crate::api::{SealedVersion, TeamSecret};
 
@@ -79,7 +79,7 @@ impl SecretStore for SealedStore {
 }
 
 fn unavailable(why: &str) -> StoreError {
-    StoreError::Unavailable(format!("TeamSecrets cannot be read: {why}"))
+    StoreError::unavailable(Stage::Answer, format!("TeamSecrets cannot be read: {why}"))
 }
 
 fn refused_read(error: &kube::Error) -> StoreError {
@@ -111,7 +111,7 @@ fn fetch(namespace: &str, query: &Query, found: Option<&TeamSecret>, state: &Key
     let (id, number) = (&version.key_id, version.version);
     let Some(key) = state.keys.get(id) else {
         return Err(match &state.health {
-            Health::Waiting(message) => StoreError::Unavailable(message.clone()),
+            Health::Waiting(message) => StoreError::unavailable(Stage::Answer, message.clone()),
             Health::KeyLost(message) => StoreError::KeyLost(message.clone()),
             Health::Ready => StoreError::KeyLost(format!(
                 "version {number} of secret `{name}` of team `{namespace}` is sealed to the key `{id}`, which the \

@@ -84,7 +84,7 @@ fn a_key_that_may_still_come_is_waited_for() {
     let object = object("HF_TOKEN", vec![version(&late, "HF_TOKEN", 2, "two"), version(&live, "HF_TOKEN", 1, "one")]);
     let state = state(&[&live], Health::Waiting("soon".into()));
     assert_eq!(ask("HF_TOKEN", Some("1"), Some(&object), &state), Ok("1 one".into()));
-    assert_eq!(ask("HF_TOKEN", None, Some(&object), &state), Err(StoreError::Unavailable("soon".into())));
+    assert_eq!(ask("HF_TOKEN", None, Some(&object), &state), Err(StoreError::unavailable(Stage::Answer, "soon")));
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn the_api_servers_words_stay_here() {
     assert_eq!(status(429, 7), StoreError::Throttled { retry_after: Some(Duration::from_secs(7)) });
     assert_eq!(status(429, 0), StoreError::Throttled { retry_after: None });
     for code in [403, 500, 503] {
-        let StoreError::Unavailable(message) = status(code, 0) else { panic!("{code}") };
+        let StoreError::Unavailable { why: message, .. } = status(code, 0) else { panic!("{code}") };
         assert!(!message.contains("canary"), "{message}");
     }
 }

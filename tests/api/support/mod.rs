@@ -1,6 +1,7 @@
 //! What all tests of this tier share: one control plane with the chart, one operator, and hands to act as people.
 
 mod actors;
+mod evaluations;
 mod fleet;
 mod node;
 mod operator;

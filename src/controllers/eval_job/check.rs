@@ -1,0 +1,153 @@
+//! The check before anything is made: every need of every benchmark is bound, authorized and found. Values are dropped.
+
+use std::collections::BTreeMap;
+
+use futures::future::join_all;
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+
+use super::super::runs::Error;
+use super::super::{Context, audit, submitter};
+use crate::api::{BenchmarkStatus, BoundBy, ConditionStatus, ConditionType, EvalJob, EvalJobStatus, Reason};
+use crate::evaluation::{Binding, Bindings, run_of};
+use crate::run::{Problem, Resolution, Run};
+
+/// How long a job waits for a store that does not answer.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(300);
+/// How many benchmarks are asked for at once.
+const AT_ONCE: usize = 4;
+
+/// What a check came to.
+pub(super) enum Checked {
+    /// Everything is there.
+    Ready,
+    /// Only stores that do not answer stand in the way.
+    Waits(Reason, String),
+    /// Something stands in the way that waiting does not mend.
+    Refused(Reason, String),
+}
+
+/// Checks a job.
+pub(super) async fn check(
+    job: &EvalJob,
+    ctx: &Context,
+    status: &EvalJobStatus,
+    bindings: &Bindings,
+    now: Timestamp,
+) -> Result<Checked, Error> {
+    if !*ctx.guarded.borrow() {
+        let message = "The operator hands out nothing until the admission policies are proven in force".to_owned();
+        return Ok(Checked::Waits(Reason::OperatorNotReady, message));
+    }
+    let mut found: Vec<(Reason, String, bool)> =
+        bindings.problems.iter().map(|problem| (problem.reason, problem.message.clone(), false)).collect();
+    if ctx.evaluation_settings.image(&job.spec).is_none() {
+        let framework = job.spec.framework().as_str();
+        found.push((
+            Reason::RunnerImageUnset,
+            format!(
+                "no image runs {framework}: the cluster admin sets config.evaluations.images.{framework} of the chart, or set runner.image"
+            ),
+            false,
+        ));
+    }
+    found.extend(resolve_all(job, ctx, bindings).await?);
+    let Some((first, ..)) = found.first() else { return Ok(Checked::Ready) };
+    let refused = found.iter().find(|(_, _, waits)| !waits).map(|(reason, ..)| *reason);
+    let message = found.iter().map(|(_, message, _)| message.as_str()).collect::<Vec<_>>().join("; ");
+    let message: String = message.chars().take(16_000).collect();
+    let since = status
+        .conditions
+        .iter()
+        .find(|c| c.type_ == ConditionType::SecretsResolved && c.status == ConditionStatus::False)
+        .map_or(now, |condition| condition.last_transition_time.0);
+    let late = since.saturating_add(PATIENCE).is_ok_and(|until| until <= now);
+    Ok(match refused {
+        Some(reason) => Checked::Refused(reason, message),
+        None if late => Checked::Refused(*first, format!("{message}; waited {} s", PATIENCE.as_secs())),
+        None => Checked::Waits(*first, message),
+    })
+}
+
+/// Asks for the secrets of every benchmark. The same problem of several is told once.
+async fn resolve_all(job: &EvalJob, ctx: &Context, bindings: &Bindings) -> Result<Vec<(Reason, String, bool)>, Error> {
+    let mut answers = Vec::new();
+    for some in bindings.benchmarks.chunks(AT_ONCE) {
+        let asked: Vec<_> = some.iter().map(|binding| ask(job, ctx, binding)).collect();
+        for (binding, problems) in some.iter().zip(join_all(asked).await) {
+            answers.push((binding, problems?));
+        }
+    }
+    let mut told: BTreeMap<String, (Reason, bool, Vec<&str>)> = BTreeMap::new();
+    let mut order: Vec<String> = Vec::new();
+    for (binding, problems) in answers {
+        for problem in problems {
+            let text = sentence(binding, &problem);
+            let waits = problem.waits
+                && matches!(problem.reason, Reason::StoreUnavailable | Reason::StoreThrottled | Reason::KeyLost);
+            let entry = told.entry(text.clone()).or_insert_with(|| {
+                order.push(text);
+                (problem.reason, waits, Vec::new())
+            });
+            entry.2.push(&binding.benchmark);
+        }
+    }
+    Ok(order
+        .into_iter()
+        .filter_map(|text| {
+            let (reason, waits, benchmarks) = told.remove(&text)?;
+            Some((reason, format!("{}: {text}", benchmarks.join(", ")), waits))
+        })
+        .collect())
+}
+
+/// What stands in the way of one benchmark's secrets. The values are dropped here.
+async fn ask(job: &EvalJob, ctx: &Context, binding: &Binding) -> Result<Vec<Problem>, Error> {
+    let references = binding.secrets.iter().map(|bound| bound.reference.clone()).collect();
+    let named = BenchmarkStatus { name: binding.benchmark.clone(), ..BenchmarkStatus::default() };
+    let run = run_of(job, &named, references, None);
+    let resolved = ctx.resolver.resolve(&run).await?;
+    audited(job, ctx, &run, &resolved.resolution);
+    Ok(match resolved.resolution {
+        Resolution::Problems(problems) => problems,
+        Resolution::Ready(_) | Resolution::NotAsked => Vec::new(),
+    })
+}
+
+/// What the resolver says of a reference, with the variable, what it is for, and the field that it comes from.
+fn sentence(binding: &Binding, problem: &Problem) -> String {
+    let Some((index, bound)) = problem.reference.and_then(|index| Some((index, binding.secrets.get(index)?))) else {
+        return problem.message.clone();
+    };
+    let field = match bound.by {
+        BoundBy::Model => "model.apiKey",
+        BoundBy::Grader => "graders[].apiKey",
+        BoundBy::Results => "results.wandb.apiKey",
+        BoundBy::Benchmark => "benchmarks[].secrets",
+        BoundBy::Job => "secrets",
+        BoundBy::AutoBind => "autoBind",
+    };
+    let said = problem.message.strip_prefix(&format!("secrets[{index}]: ")).unwrap_or(&problem.message);
+    format!("{}, {} (from {field}): {said}", bound.reference.variable(), bound.purpose)
+}
+
+/// One record a change: a job that polls for a store does not fill the log.
+fn audited(job: &EvalJob, ctx: &Context, run: &Run, resolution: &Resolution) {
+    let (decision, reason) = match resolution {
+        Resolution::NotAsked => return,
+        Resolution::Ready(_) => ("allowed", Reason::Resolved),
+        Resolution::Problems(problems) => {
+            let denied = problems.iter().find(|problem| problem.reason == Reason::AccessDenied);
+            let reason = denied.or(problems.first()).map_or(Reason::SecretNotFound, |problem| problem.reason);
+            (if denied.is_some() { "denied" } else { "unresolved" }, reason)
+        }
+    };
+    let uid = job.uid().unwrap_or_default();
+    let part = format!("{}/0", run.benchmark);
+    let mut known = ctx.evaluations.of_part(&uid, &part);
+    if !run.references.is_empty() && known.audited != Some(reason) {
+        audit::of_run(run, submitter(&job.metadata), audit::Action::Resolve, decision, reason, &[]);
+        known.audited = Some(reason);
+        ctx.evaluations.keep_part(&uid, &part, known);
+    }
+}

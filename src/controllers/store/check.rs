@@ -1,0 +1,230 @@
+//! A look at a store's backend, before anybody's run meets it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use kube::ResourceExt;
+
+use super::super::Context;
+use crate::api::{
+    BackendKind, BreakerState, CheckStep, ConditionStatus, Reason, SecretReference, StoreCheck, TeamSecretStore,
+};
+use crate::resolve::front::Front;
+use crate::resolve::gate::Breaker;
+use crate::stores::{Query, Stage, StoreError};
+
+/// How many names a status shows at most.
+const SHOWN: usize = 100;
+/// How many secrets of live runs are asked for, so that a newer version is noticed.
+const FOLLOWED: usize = 100;
+
+/// What a look at a store has shown.
+pub(super) struct Checked {
+    pub(super) ready: ConditionStatus,
+    pub(super) reason: Reason,
+    pub(super) message: String,
+    /// How many names the backend lists.
+    pub(super) count: Option<usize>,
+    /// The first of them.
+    pub(super) names: Vec<String>,
+    pub(super) breaker: Option<BreakerState>,
+    pub(super) checks: Vec<StoreCheck>,
+    /// A newer version was seen of a secret that a live run may hold.
+    pub(super) newer: bool,
+}
+
+pub(super) async fn check(store: &TeamSecretStore, ctx: &Context) -> Checked {
+    match store.spec.backend() {
+        Some(BackendKind::Sealed) => sealed(store, ctx),
+        Some(_) => backend(store, ctx).await,
+        None => Checked::not_ready(Reason::InvalidSpec, "The store names no backend".into()),
+    }
+}
+
+impl Checked {
+    fn not_ready(reason: Reason, message: String) -> Self {
+        Self {
+            ready: ConditionStatus::False,
+            reason,
+            message,
+            count: None,
+            names: Vec::new(),
+            breaker: None,
+            checks: Vec::new(),
+            newer: false,
+        }
+    }
+
+    fn list(&mut self, mut names: Vec<String>) {
+        names.sort();
+        self.count = Some(names.len());
+        names.truncate(SHOWN);
+        self.names = names;
+    }
+}
+
+/// The sealed store is the API server, so nothing needs to be asked.
+fn sealed(store: &TeamSecretStore, ctx: &Context) -> Checked {
+    let mut checked = match ctx.resolver.key_trouble() {
+        None => Checked {
+            ready: ConditionStatus::True,
+            ..Checked::not_ready(Reason::Ready, "The sealed store is open".into())
+        },
+        Some(message) => Checked::not_ready(Reason::KeyLost, message),
+    };
+    let team = store.namespace();
+    let secrets = ctx.team_secrets.state();
+    let of_team = secrets.iter().filter(|secret| secret.metadata.namespace == team);
+    checked.list(of_team.map(|secret| secret.spec.name.clone()).collect());
+    checked
+}
+
+async fn backend(store: &TeamSecretStore, ctx: &Context) -> Checked {
+    let (team, name) = (store.namespace().unwrap_or_default(), store.name_any());
+    let front = match ctx.resolver.front(&team, &name, &store.spec) {
+        Ok(front) => front,
+        Err(error) => {
+            let mut checked = Checked::not_ready(Reason::StoreUnavailable, error.to_string());
+            checked.checks = steps(&Err(error), None);
+            return checked;
+        }
+    };
+    let walked = front.check().await;
+    let followed = followed(&team, &name, ctx);
+    let before: Vec<_> = followed.iter().map(|name| front.newest(name)).collect();
+    let read = match &walked {
+        Ok(listed) => read(&front, &followed, listed.as_ref().and_then(|names| names.first())).await,
+        Err(_) => None,
+    };
+    let after = followed.iter().map(|name| front.newest(name));
+    let newer = before.into_iter().zip(after).any(|(before, after)| after.is_some() && before != after);
+    let mut checked = Checked {
+        newer,
+        breaker: Some(match front.breaker() {
+            Breaker::Closed => BreakerState::Closed,
+            Breaker::Open => BreakerState::Open,
+            Breaker::HalfOpen => BreakerState::HalfOpen,
+        }),
+        checks: steps(&walked, read.as_ref()),
+        ..Checked::not_ready(Reason::StoreUnavailable, String::new())
+    };
+    let trouble = match (&walked, &read) {
+        (Err(error), _) => Some(error),
+        (Ok(_), Some(Err(error))) if !matches!(error, StoreError::NotFound(_)) => Some(error),
+        _ => None,
+    };
+    match trouble {
+        None => {
+            checked.ready = ConditionStatus::True;
+            checked.reason = Reason::Ready;
+            checked.message = "The backend answers".into();
+        }
+        Some(error) => {
+            checked.reason = reason(error);
+            checked.message = error.to_string();
+        }
+    }
+    if let Ok(Some(names)) = walked {
+        checked.list(names.into_iter().map(|listed| listed.name).collect());
+    }
+    checked
+}
+
+fn reason(error: &StoreError) -> Reason {
+    match error {
+        StoreError::Throttled { .. } => Reason::StoreThrottled,
+        StoreError::Denied(_) => Reason::AccessDenied,
+        StoreError::Malformed(_) => Reason::SecretMalformed,
+        StoreError::Unsupported(_) => Reason::ValuesNotReadable,
+        _ => Reason::StoreUnavailable,
+    }
+}
+
+/// Reads what live runs hold, and where there is none, one that is listed: the value is dropped at once. None where there
+/// is nothing to read.
+async fn read(
+    front: &Arc<Front>,
+    followed: &BTreeSet<String>,
+    listed: Option<&crate::stores::Listed>,
+) -> Option<Result<(), StoreError>> {
+    let names = followed.iter().take(FOLLOWED).cloned();
+    let mut queries: Vec<Query> = names.map(|name| Query { name, version: None }).collect();
+    if queries.is_empty() {
+        queries.extend(listed.map(|listed| Query { name: listed.name.clone(), version: None }));
+    }
+    let answers = front.get_many(&queries).await;
+    let mut results = answers.into_iter().map(|answer| answer.map(|_| ()));
+    let first = results.next()?;
+    // One that can be read is enough to say that the store is well.
+    Some(if first.is_ok() || results.any(|result| result.is_ok()) { Ok(()) } else { first })
+}
+
+/// The names, unpinned, that live runs have of this store.
+fn followed(team: &str, store: &str, ctx: &Context) -> BTreeSet<String> {
+    let of_store = |namespace: &str, reference: &SecretReference| {
+        reference.team(namespace) == team && reference.store() == store && reference.version.is_none()
+    };
+    let sandboxes = ctx.sandboxes.state();
+    sandboxes
+        .iter()
+        .filter(|sandbox| !sandbox.status.as_ref().is_some_and(|status| status.phase.is_terminal()))
+        .flat_map(|sandbox| {
+            let namespace = sandbox.namespace().unwrap_or_default();
+            let named = sandbox.spec.secrets.iter().filter(move |reference| of_store(&namespace, reference));
+            named.map(|reference| reference.name.clone()).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// The way to a value, step by step: those before the one that failed were passed, those after it not tried.
+fn steps(
+    walked: &Result<Option<Vec<crate::stores::Listed>>, StoreError>,
+    read: Option<&Result<(), StoreError>>,
+) -> Vec<StoreCheck> {
+    use ConditionStatus::{False, True, Unknown};
+    let reached = match walked {
+        Ok(_) => CheckStep::Read,
+        Err(StoreError::Unavailable { stage, .. }) => match stage {
+            Stage::Address => CheckStep::Address,
+            Stage::Tls => CheckStep::TLS,
+            Stage::SignIn => CheckStep::SignIn,
+            Stage::Answer => CheckStep::List,
+        },
+        Err(_) => CheckStep::List,
+    };
+    [CheckStep::Address, CheckStep::TLS, CheckStep::SignIn, CheckStep::List, CheckStep::Read]
+        .into_iter()
+        .map(|step| {
+            let (state, message) = match (step, walked, read) {
+                (CheckStep::List, Ok(None), _) => (Unknown, Some("the backend does not list the team's names".into())),
+                (CheckStep::Read, Ok(_), None) => (Unknown, Some("there is no secret to read yet".into())),
+                (CheckStep::Read, Ok(_), Some(Err(error))) => (False, Some(error.to_string())),
+                (step, Err(error), _) if step == reached => (False, Some(error.to_string())),
+                (step, Err(_), _) if step > reached => (Unknown, None),
+                _ => (True, None),
+            };
+            StoreCheck { step, state, message }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn states(checks: &[StoreCheck]) -> Vec<ConditionStatus> {
+        checks.iter().map(|check| check.state).collect()
+    }
+
+    #[test]
+    fn steps_before_the_failure_are_passed_and_those_after_it_not_tried() {
+        use ConditionStatus::{False, True, Unknown};
+        let refused = Err(StoreError::unavailable(Stage::SignIn, "no"));
+        let checks = steps(&refused, None);
+        assert_eq!(states(&checks), [True, True, False, Unknown, Unknown]);
+        assert_eq!(checks[2].message.as_deref(), Some("no"));
+        assert_eq!(states(&steps(&Ok(Some(Vec::new())), None)), [True, True, True, True, Unknown]);
+        let denied = Err(StoreError::Denied("not this".into()));
+        assert_eq!(states(&steps(&Ok(None), Some(&denied))), [True, True, True, Unknown, False]);
+    }
+}
