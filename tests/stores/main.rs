@@ -11,6 +11,7 @@ mod runs;
 mod support;
 mod vault;
 mod vault_faults;
+mod wandb;
 
 #[path = "../api/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the tier `api` uses more of it")]
