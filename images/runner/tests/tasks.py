@@ -1,6 +1,7 @@
 """Tasks of Inspect that need no network."""
 
 import math
+import time
 
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
@@ -72,3 +73,13 @@ def _hub(path: str, gated: bool = False) -> Task:
 @task
 def from_hub(path: str = "org/data") -> Task:
     return _hub(path)
+
+
+@task
+def stubborn() -> Task:
+    print("stubborn: here", flush=True)
+    while True:
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt:
+            pass
