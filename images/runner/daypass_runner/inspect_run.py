@@ -27,14 +27,14 @@ _HAVE_ERRORS = ("accuracy", "mean")
 
 def evaluate(run: Run, progress: Progress, scrubber: Scrubber, stop: Stop) -> dict[str, Any]:
     """Evaluates, or goes on with what an earlier attempt has finished, and returns the result."""
-    # Traces hold errors of providers as they came, keys among them, and are of no use here.
-    os.environ |= {"INSPECT_TRACE_LEVEL": "CRITICAL", "INSPECT_DISPLAY": "none"}
+    _prepare_environment()
     if os.environ.get("HF_HUB_OFFLINE") == "1":
         _do_not_wait_for_the_hub()
     # Late: it takes seconds, and what was checked before needs none of it.
     from inspect_ai import eval as inspect_eval
     from inspect_ai import eval_retry
 
+    _keep_errors_plain()
     _check_generation(run.generation)
     _refuse_unused_arguments()
     _follow(progress)
@@ -47,7 +47,9 @@ def evaluate(run: Run, progress: Progress, scrubber: Scrubber, stop: Stop) -> di
         "log_format": "eval",
         # Each finished sample is on the volume at once, for an attempt after this one.
         "log_buffer": 1,
-        "display": "none",
+        "display": "log",
+        # A socket by which a running evaluation can be changed.
+        "ctl_server": False,
         "retry_on_error": run.retry_on_error,
         "fail_on_error": run.fail_on_error,
         "score_display": False,
@@ -73,6 +75,28 @@ def evaluate(run: Run, progress: Progress, scrubber: Scrubber, stop: Stop) -> di
     if len(logs) != 1:
         raise Failure("UnknownTask", f"the task's name stands for {len(logs)} tasks")
     return _result(run, logs[0], scrubber, waits)
+
+
+def _prepare_environment() -> None:
+    # Frames' variables are the keys themselves.
+    os.environ.pop("INSPECT_TRACEBACK_LOCALS", None)
+    # Traces hold errors of providers as they came, keys among them, and are of no use here. A record is one line: a key
+    # that was broken into two would be found by nobody.
+    os.environ |= {"INSPECT_TRACE_LEVEL": "CRITICAL", "INSPECT_DISPLAY": "log", "INSPECT_PY_LOGGER_FORMAT": "plain"}
+
+
+def _keep_errors_plain() -> None:
+    """Logs hold each error a second time, for terminals, broken into lines of a width: with it, keys are broken too."""
+    import inspect_ai.log._log
+    import inspect_ai.model._model
+    from inspect_ai._util.rich import truncate_traceback
+
+    def plain(kind: Any, error: Any, trace: Any) -> tuple[str, str]:
+        text, _ = truncate_traceback(kind, error, trace)
+        return text, text
+
+    for module in (inspect_ai.log._log, inspect_ai.model._model):
+        module.format_traceback = plain
 
 
 def _do_not_wait_for_the_hub() -> None:

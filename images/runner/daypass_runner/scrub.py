@@ -1,6 +1,7 @@
 """Takes secret values out of everything that leaves the run: streams, logs, the message."""
 
 import base64
+import collections
 import html
 import json
 import os
@@ -10,20 +11,23 @@ import urllib.parse
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, AnyStr, Generic
 
 MARK = "[secret]"
 # Shorter values stand in texts by chance; to replace them would destroy results and hide nothing.
 _SHORTEST = 4
 _SHORTEST_PART = 8
+# Texts are cut by those who pass them on: the beginning of a value counts as much as the whole.
+_HEAD = 12
 _SECRET_NAME = re.compile(r"(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)S?$", re.IGNORECASE)
 _CHUNK = 65536
 
 
 def values_in(environment: dict[str, str], names: Iterable[str]) -> list[str]:
-    """Values of the variables that are said to be secret, and of those whose name says so."""
-    wanted = set(names) | {name for name in environment if _SECRET_NAME.search(name)}
-    return [environment[name] for name in sorted(wanted) if environment.get(name)]
+    """Values of the variables that are said to be secret, and of those whose name says so (`MAX_TOKENS=1024` aside)."""
+    told = [environment[name] for name in names if environment.get(name)]
+    guessed = [value for name, value in sorted(environment.items()) if _SECRET_NAME.search(name)]
+    return told + [value for value in guessed if len(value) >= _SHORTEST_PART]
 
 
 def _parts(value: str) -> Iterator[str]:
@@ -72,29 +76,60 @@ def _forms(part: str) -> Iterator[str]:
         yield cut.replace("+", "-").replace("/", "_")
 
 
+class _Forms(Generic[AnyStr]):
+    """All that is looked for, as texts or as bytes."""
+
+    def __init__(self, forms: Iterable[AnyStr], mark: AnyStr):
+        self._mark = mark
+        self._by_head: dict[AnyStr, list[AnyStr]] = collections.defaultdict(list)
+        for form in forms:
+            self._by_head[form[:_HEAD]].append(form)
+        # The longest first: of two values, one may begin with the other.
+        heads = sorted(self._by_head, key=len, reverse=True)
+        bar = "|" if isinstance(mark, str) else b"|"
+        self.pattern = re.compile(bar.join(map(re.escape, heads))) if heads else None
+
+    def sub(self, text: AnyStr) -> AnyStr:
+        """The text with a mark in place of each form, and of what a cut has left of one."""
+        if not self.pattern:
+            return text
+        kept: list[AnyStr] = []
+        at = 0
+        while found := self.pattern.search(text, at):
+            kept += [text[at : found.start()], self._mark]
+            at = max(found.start() + _common(form, text, found.start()) for form in self._by_head[found[0]])
+        return self._mark[:0].join([*kept, text[at:]]) if kept else text
+
+
+def _common(form: AnyStr, text: AnyStr, at: int) -> int:
+    """How many characters of the form stand at that place."""
+    if text.startswith(form, at):
+        return len(form)
+    return next((i for i in range(len(form)) if text[at + i : at + i + 1] != form[i : i + 1]), len(form))
+
+
 class Scrubber:
     """Replaces values in texts, in bytes, and in whole documents."""
 
     def __init__(self, values: Iterable[str]):
         forms = {form for value in values for part in _parts(value) for form in _forms(part)}
-        # The longest first: of two values, one may begin with the other.
-        kept = sorted((form for form in forms if len(form) >= _SHORTEST), key=len, reverse=True)
-        self._text = re.compile("|".join(map(re.escape, kept))) if kept else None
+        kept = sorted(form for form in forms if len(form) >= _SHORTEST)
         encoded = [form.encode("utf-8", "surrogateescape") for form in kept]
-        self._bytes = re.compile(b"|".join(map(re.escape, encoded))) if encoded else None
+        self._text = _Forms(kept, MARK)
+        self._bytes = _Forms(encoded, MARK.encode())
         self.longest = max(map(len, encoded), default=0)
 
     def text(self, text: str) -> str:
         """The text without any value."""
-        return self._text.sub(MARK, text) if self._text else text
+        return self._text.sub(text)
 
     def bytes(self, data: bytes) -> bytes:
         """The same for bytes."""
-        return self._bytes.sub(MARK.encode(), data) if self._bytes else data
+        return self._bytes.sub(data)
 
     def has(self, data: bytes) -> bool:
         """Whether a value stands in there."""
-        return bool(self._bytes and self._bytes.search(data))
+        return bool(self._bytes.pattern and self._bytes.pattern.search(data))
 
     def value(self, value: Any) -> Any:
         """The same for every text in a document, names of members included."""

@@ -23,7 +23,8 @@ TASKS = HERE / "tasks.py"
 # Has what is written otherwise in JSON, in URLs and in base64.
 KEY = 'sk-test+/7Qf"2vX9\\aKq81LmZ'
 JUDGE_KEY = "sk-judge-5fT20xWb77Rk"
-WRONG_KEY = "sk-wrong/Hq3+81LzPc0d"
+# As long as some are, so that whoever breaks lines breaks it.
+WRONG_KEY = "sk-wrong/Hq3+81LzPc0d-" + "".join(f"{(i * 7919 + 104729) % 99991:05d}xQ" for i in range(22))
 WANDB_KEY = "a" * 8 + "0f3c7e9b25d1480a6b7c9e2f1d3a5b7c"
 
 
@@ -105,7 +106,7 @@ class Runners:
             "job": "nightly",
             "uid": "1b2c",
             "benchmark": "sums",
-            "task": f"{TASKS}@{task}",
+            "task": task if "/" in task else f"{TASKS}@{task}",
             # The client's own tries would each wait, too.
             "model": {
                 "name": f"openai-api/target/{model}",
@@ -196,4 +197,6 @@ def find(folder: Path, key: str) -> list[str]:
         # The middle of it, whatever its neighbours are.
         middle = base64.b64encode((before + key).encode()).decode().rstrip("=")[4:-2]
         needles += [middle.encode(), middle.replace("+", "-").replace("/", "_").encode()]
+    # Of a long key, a part is too much already: lines are broken, texts are cut.
+    needles += [key[at : at + 24].encode() for at in range(0, len(key) - 24, 24)]
     return [name for name, data in contents(folder) if any(needle in data for needle in needles)]

@@ -60,7 +60,9 @@ def test_a_key_that_comes_back_surfaces_nowhere(runners: Runners, model: str, ca
     from inspect_ai.log import read_eval_log
 
     (log,) = (ended.folder / "results").rglob("*.eval")
-    assert read_eval_log(str(log)).error
+    error = read_eval_log(str(log)).error
+    assert error
+    assert "[secret]" in error.message
 
 
 def test_a_short_wait_is_no_failure(runners: Runners) -> None:
@@ -87,12 +89,12 @@ def test_nobody_grades_itself(runners: Runners) -> None:
 @pytest.mark.parametrize(
     ("changes", "cause"),
     [
-        ({"task": f"{TASKS}@nothing"}, "UnknownTask"),
+        ({"task": "nothing"}, "UnknownTask"),
         ({"task": "inspect_evals/nothing"}, "UnknownTask"),
-        ({"task": f"{TASKS}@unscored"}, "Unscored"),
-        ({"task": f"{TASKS}@failing"}, "SamplesFailed"),
-        ({"task": f"{TASKS}@leaving"}, "Unknown"),
-        ({"task": f"{TASKS}@needs_package"}, "PackageMissing"),
+        ({"task": "unscored"}, "Unscored"),
+        ({"task": "failing"}, "SamplesFailed"),
+        ({"task": "leaving"}, "Unknown"),
+        ({"task": "needs_package"}, "PackageMissing"),
         ({"args": {"cuont": 3}}, "InvalidRun"),
         ({"model": {"name": "nobody/model"}}, "InvalidRun"),
         ({"model": {"name": "openai-api/target/right", "generation": {"temprature": 1}}}, "InvalidRun"),

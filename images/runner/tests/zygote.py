@@ -12,6 +12,8 @@ import threading
 
 def main() -> None:
     import backoff  # noqa: F401
+    import inspect_ai._display.log.display  # noqa: F401
+    import inspect_ai.agent._acp.server  # noqa: F401
     import inspect_ai.hooks
     import inspect_ai.model._providers.openai_compatible  # noqa: F401
     import inspect_evals._registry  # noqa: F401
