@@ -50,6 +50,7 @@ _RULES = [
         r"GatedRepoError|is a gated (?:dataset|repo)|Access to (?:dataset|model) \S+ is restricted|Cannot access gated repo|"
         r"40[13] Client Error.{0,300}/(?:datasets|resolve)/",
     ),
+    ("DatasetUnavailable", r"An error happened while trying to locate the file on the Hub"),
     (
         "DatasetMissing",
         r"OfflineModeIsEnabled|LocalEntryNotFoundError|RepositoryNotFoundError|DatasetNotFoundError|"
@@ -74,7 +75,7 @@ _RULES = [
         r"ConnectError|ConnectionError|ReadTimeout|RemoteProtocolError|JSONDecodeError|AttemptTimeoutError",
     ),
     ("DatasetUnavailable", r"URLError|getaddrinfo|Temporary failure in name resolution|Network is unreachable"),
-    ("InvalidRun", r"Model API .{0,80}not recognized|PrerequisiteError|unexpected keyword argument"),
+    ("InvalidRun", r"Model API .{0,80}not recognized|should be in the format of <api_name>|PrerequisiteError|unexpected keyword argument"),
 ]
 _COMPILED = [(cause, re.compile(pattern, re.DOTALL)) for cause, pattern in _RULES]
 _LONGEST_MESSAGE = 300

@@ -48,11 +48,15 @@ def fit(result: dict[str, Any], limit: int = LIMIT) -> bytes:
     if len(data) <= limit:
         return data
     result["truncated"] = True
-    metrics = list(result.get("metrics", []))
-    while metrics and len(data) > limit:
-        metrics.pop()
-        result["metrics"] = metrics
-        data = _encode(result)
+    metrics = result.get("metrics", [])
+    fewest, most = 0, len(metrics)
+    while fewest < most:
+        # The largest number that fits; one by one would take seconds for thousands.
+        count = (fewest + most + 1) // 2
+        result["metrics"] = metrics[:count]
+        fewest, most = (count, most) if len(_encode(result)) <= limit else (fewest, count - 1)
+    result["metrics"] = metrics[:fewest]
+    data = _encode(result)
     for name in ("metrics", *_DROPPED):
         if len(data) <= limit:
             return data

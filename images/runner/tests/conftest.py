@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.parse
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,16 +68,19 @@ class Started:
     folder: Path
     begun: float = field(default_factory=time.monotonic)
 
-    def wait_for(self, text: str, seconds: float = 60) -> None:
+    def wait_for(self, condition: Callable[[], bool], seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
-        while text not in self.out.read_text():
-            assert time.monotonic() < deadline, self.out.read_text()
+        while not condition():
+            assert time.monotonic() < deadline, self.output()
             time.sleep(0.02)
+
+    def output(self) -> str:
+        return self.out.read_text() if self.out.exists() else ""
 
     def end(self) -> Ended:
         code = int(self.answers.readline())
         message = self.message.read_bytes() if self.message.exists() else b""
-        return Ended(code, self.out.read_text(), message, self.folder, time.monotonic() - self.begun)
+        return Ended(code, self.output(), message, self.folder, time.monotonic() - self.begun)
 
 
 class Runners:
@@ -125,6 +128,7 @@ class Runners:
         (self.folder / "message").unlink(missing_ok=True)
         (self.folder / "home").mkdir(exist_ok=True)
         out = self.folder / "out"
+        out.unlink(missing_ok=True)
         request = {"env": self.environment(DAYPASS_RUN_FILE=str(file), **environment), "out": str(out)}
         assert self.zygote.stdin and self.zygote.stdout
         self.zygote.stdin.write(json.dumps(request) + "\n")

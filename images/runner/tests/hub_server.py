@@ -2,7 +2,6 @@
 
     org/gated     listed for all; its files are refused: 401 without a token, 403 with one
     org/missing   not there
-    org/broken    503
 """
 
 import json
@@ -43,9 +42,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.command == "POST":
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if "org/broken" in self.path:
-            self._answer(503, {"error": "busy"})
-        elif "org/gated" not in self.path:
+        if "org/gated" not in self.path:
             self._answer(404, {"error": "Repository not found"}, X_Error_Code="RepoNotFound")
         elif "/resolve/" in self.path:
             token = self.headers.get("Authorization", "").removeprefix("Bearer ")
