@@ -143,7 +143,7 @@ pub(crate) fn build_runner(root: &Path) -> Result<Built> {
     for path in
         files(&context.join("daypass_runner"), "py")?.into_iter().chain(files(&context.join("requirements"), "txt")?)
     {
-        parts.push(path.as_os_str().as_encoded_bytes().to_owned());
+        parts.push(path.file_name().unwrap_or_default().as_encoded_bytes().to_owned());
         parts.push(fs::read(&path)?);
     }
     let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();

@@ -49,23 +49,24 @@ def _run(run: Run, report: Report, scrubber: Scrubber, stop: Stop, environment: 
     progress = Progress(lambda samples: report.provisional(run, samples))
     stop.grace_seconds = run.grace_seconds
     stop.at_the_latest = lambda: _too_late(run, report, progress, scrubber)
+    scrubbed = 0
     try:
-        config.check_environment(run, environment)
-        progress.phase("Starting")
-        if run.wandb:
-            wandb_check.check(*run.wandb, environment)
-        # What an attempt that was killed has left was not cleaned by it.
-        scrubbed = clean_folder(run.folder, scrubber)
-        result = _FRAMEWORKS[run.framework](run, progress, scrubber, stop)
+        with stop.interruptible():
+            config.check_environment(run, environment)
+            progress.phase("Starting")
+            if run.wandb:
+                wandb_check.check(*run.wandb, environment)
+            # What an attempt that was killed has left was not cleaned by it.
+            scrubbed = clean_folder(run.folder, scrubber)
+            result = _FRAMEWORKS[run.framework](run, progress, scrubber, stop)
     except Failure as failure:
-        scrubbed, result = 0, {"cause": failure.cause, "message": scrubber.text(failure.message)}
+        result = {"cause": failure.cause, "message": scrubber.text(failure.message)}
     except KeyboardInterrupt:
-        scrubbed, result = 0, {"cause": "Cancelled"}
+        result = {"cause": "Cancelled"}
     except BaseException as error:  # SystemExit too: libraries call sys.exit.
         text = scrubber.text(chain(error))
         print(f"daypass: {text}", file=sys.stderr, flush=True)
-        scrubbed, result = 0, {"cause": classify(text), "message": sentence(text)}
-    stop.finishing()
+        result = {"cause": classify(text), "message": sentence(text)}
     if stop.asked and result["cause"] != "Succeeded":
         result = {**progress.samples(), **result, "cause": "Cancelled", "message": "the run was told to end"}
     result["scrubbed"] = scrubbed + clean_folder(run.folder, scrubber)

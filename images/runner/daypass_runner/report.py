@@ -15,7 +15,7 @@ from daypass_runner.scrub import Scrubber
 LIMIT = 4096
 VERSION = 1
 # Least important first. Score, samples, cause and the exit code stay.
-_DROPPED = ("models", "log", "upload", "retryAfterSeconds", "tokens", "scrubbed", "framework", "attempt")
+_DROPPED = ("models", "log", "scrubbed", "framework", "attempt", "tokens", "retryAfterSeconds")
 # As long as identifiers may be.
 _LONGEST_NAME = 256
 
@@ -62,7 +62,7 @@ def fit(result: dict[str, Any], limit: int = LIMIT) -> bytes:
             return data
         result.pop(name, None)
         data = _encode(result)
-    for name in ("message", "task", "model", "score"):
+    for name in ("message", "task", "model"):
         value = result.get(name)
         while isinstance(value, str) and value and len(data) > limit:
             value = result[name] = value[: len(value) * 3 // 4]

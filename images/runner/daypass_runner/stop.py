@@ -1,9 +1,10 @@
 """SIGTERM: the run is interrupted as by Ctrl-C, and ends in time whatever it is doing."""
 
+import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from daypass_runner.causes import CODES
 
@@ -19,7 +20,7 @@ class Stop:
         self.children: set[int] = set()
         self.at_the_latest: Callable[[], None] = lambda: None
         self.grace_seconds = 10
-        self._finishing = False
+        self._interruptible = False
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, self._on_term)
 
@@ -32,14 +33,20 @@ class Stop:
         timer.start()
         for child in self.children:
             os.kill(child, signal.SIGTERM)
-        if not self._finishing:
+        if self._interruptible:
             # Libraries know how to end on this one: an event loop cancels its tasks, Inspect writes its log.
             signal.raise_signal(signal.SIGINT)
 
-    def finishing(self) -> None:
-        """From here on the result is written, and nothing may interrupt that."""
-        self._finishing = True
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    @contextlib.contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Only in here an interruption is raised; what handles it, and what writes the result, is never cut off."""
+        self._interruptible = True
+        try:
+            if self.asked:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._interruptible = False
 
     def _end(self) -> None:
         try:
