@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -67,6 +68,7 @@ class Started:
     message: Path
     folder: Path
     begun: float = field(default_factory=time.monotonic)
+    ended: bool = False
 
     def wait_for(self, condition: Callable[[], bool], seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
@@ -79,6 +81,7 @@ class Started:
 
     def end(self) -> Ended:
         code = int(self.answers.readline())
+        self.ended = True
         message = self.message.read_bytes() if self.message.exists() else b""
         return Ended(code, self.output(), message, self.folder, time.monotonic() - self.begun)
 
@@ -88,6 +91,7 @@ class Runners:
 
     def __init__(self, zygote: subprocess.Popen, server: Server, hub: Hub, folder: Path):
         self.zygote, self.server, self.hub, self.folder = zygote, server, hub, folder
+        self.started: list[Started] = []
 
     def environment(self, **changes: str | None) -> dict[str, str]:
         values: dict[str, str | None] = {
@@ -134,7 +138,8 @@ class Runners:
         self.zygote.stdin.write(json.dumps(request) + "\n")
         self.zygote.stdin.flush()
         process = int(self.zygote.stdout.readline())
-        return Started(process, self.zygote.stdout, out, self.folder / "message", self.folder)
+        self.started.append(Started(process, self.zygote.stdout, out, self.folder / "message", self.folder))
+        return self.started[-1]
 
     def run(self, configuration: dict[str, Any] | str, **environment: str | None) -> Ended:
         ended = self.start(configuration, **environment).end()
@@ -171,11 +176,17 @@ def zygote(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[subpr
 
 
 @pytest.fixture
-def runners(zygote: subprocess.Popen, server: Server, hub: Hub, tmp_path: Path) -> Runners:
+def runners(zygote: subprocess.Popen, server: Server, hub: Hub, tmp_path: Path) -> Iterator[Runners]:
     server.calls.clear()
     server.seen_keys.clear()
     server.mended = False
-    return Runners(zygote, server, hub, tmp_path)
+    runners = Runners(zygote, server, hub, tmp_path)
+    yield runners
+    for started in runners.started:
+        if not started.ended:
+            # Its test has failed; the next one needs the zygote.
+            os.kill(started.process, signal.SIGKILL)
+            started.end()
 
 
 def contents(folder: Path) -> Iterator[tuple[str, bytes]]:
