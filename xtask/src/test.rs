@@ -185,6 +185,8 @@ fn build(root: &Path, suites: &[&Suite]) -> Result<()> {
 /// Runs a suite, shows what it says, and counts.
 fn run_suite(root: &Path, suite: &Suite, filter: Option<&str>, image: Option<&image::Built>) -> Result<Count> {
     let mut command = match suite.tier {
+        // pytest's filters are expressions, in which a path of Rust has no meaning.
+        Tier::Runner if filter.is_some_and(|filter| filter.contains("::")) => return Ok(Count::default()),
         Tier::Runner => {
             let mut command = runner::command(root, &runner::environment(root)?);
             command.args(filter.map(|filter| ["-k", filter]).into_iter().flatten());
