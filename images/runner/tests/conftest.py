@@ -172,7 +172,7 @@ def zygote(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[subpr
     yield process
     assert process.stdin
     process.stdin.close()
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
 
 
 @pytest.fixture
