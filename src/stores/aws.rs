@@ -116,12 +116,7 @@ impl AwsStore {
         Self::with_issuer(team, spec, client(spec, settings)?, Box::new(Own(credentials)))
     }
 
-    fn with_issuer(
-        team: &str,
-        spec: &AwsBackend,
-        client: Client,
-        issuer: Box<dyn Issuer>,
-    ) -> Result<Self, StoreError> {
+    fn with_issuer(team: &str, spec: &AwsBackend, client: Client, issuer: Box<dyn Issuer>) -> Result<Self, StoreError> {
         Ok(Self {
             client,
             kept: KeptToken::new(issuer),
@@ -200,7 +195,8 @@ impl AwsStore {
         let pinned = query.version.as_deref();
         if pinned.is_some_and(|version| !is_version(version)) {
             return Err(StoreError::NotFound(
-                "versions in AWS are IDs of 32 to 64 letters, digits and `-`: `daypass secret history` lists them".into(),
+                "versions in AWS are IDs of 32 to 64 letters, digits and `-`: `daypass secret history` lists them"
+                    .into(),
             ));
         }
         let answer = self
@@ -359,8 +355,7 @@ impl AwsStore {
         let made = self
             .call(|own| {
                 let (text, bytes) = stored(value);
-                let question =
-                    self.client.create_secret().name(id).set_secret_string(text).set_secret_binary(bytes);
+                let question = self.client.create_secret().name(id).set_secret_string(text).set_secret_binary(bytes);
                 question.customize().config_override(own).send()
             })
             .await;

@@ -107,8 +107,13 @@ impl Trade {
             .duration_seconds(ROLE_SECONDS)
             .web_identity_token(token);
         let given = quietly(question.send()).await.map_err(|error| {
-            refused(Trouble::of(&error), error_code(&error), role, "the role's trust policy must name the cluster's \
-                OIDC provider, this ServiceAccount as `sub` and the audience as `aud`")
+            refused(
+                Trouble::of(&error),
+                error_code(&error),
+                role,
+                "the role's trust policy must name the cluster's \
+                OIDC provider, this ServiceAccount as `sub` and the audience as `aud`",
+            )
         })?;
         given.credentials.as_ref().map(of_sts).ok_or_else(no_answer)?
     }
@@ -118,8 +123,13 @@ impl Trade {
         let question =
             self.sts.assume_role().role_arn(role).role_session_name(&self.session).duration_seconds(ROLE_SECONDS);
         let given = quietly(question.customize().config_override(own).send()).await.map_err(|error| {
-            refused(Trouble::of(&error), error_code(&error), role, "the role's trust policy must name the user of the \
-                access key, and the user's policy sts:AssumeRole")
+            refused(
+                Trouble::of(&error),
+                error_code(&error),
+                role,
+                "the role's trust policy must name the user of the \
+                access key, and the user's policy sts:AssumeRole",
+            )
         })?;
         given.credentials.as_ref().map(of_sts).ok_or_else(no_answer)?
     }
@@ -246,10 +256,7 @@ fn sts_server(spec: &AwsBackend, settings: &StoreSettings) -> Result<(String, Ht
         .ok_or_else(|| super::no_region(&spec.region))?;
     let proxy = spec.connection.as_ref().and_then(|connection| connection.proxy.clone());
     let way = Connection { proxy, ..Connection::default() };
-    let bounds = StoreSettings {
-        allow_local_addresses: settings.allow_local_addresses,
-        ..StoreSettings::default()
-    };
+    let bounds = StoreSettings { allow_local_addresses: settings.allow_local_addresses, ..StoreSettings::default() };
     let http = Http::of_store(&address, Some(&way), &bounds)?;
     Ok((address, http))
 }

@@ -51,9 +51,8 @@ impl Trouble {
             };
         }
         let response = error.raw_response();
-        let retry_after = response
-            .and_then(|response| response.headers().get("retry-after")?.parse().ok())
-            .map(Duration::from_secs);
+        let retry_after =
+            response.and_then(|response| response.headers().get("retry-after")?.parse().ok()).map(Duration::from_secs);
         match error {
             SdkError::ServiceError(refused) => {
                 let meta = refused.err().meta();
@@ -76,7 +75,8 @@ impl Trouble {
     pub(super) fn of_code(code: &str, message: Option<&str>, retry_after: Option<Duration>) -> Option<Self> {
         Some(match code {
             "ResourceNotFoundException" => {
-                let of_version = message.is_some_and(|text| text.contains("staging label") || text.contains("VersionId"));
+                let of_version =
+                    message.is_some_and(|text| text.contains("staging label") || text.contains("VersionId"));
                 if of_version { Self::NoVersion } else { Self::Missing }
             }
             "InvalidRequestException" => Self::State,
@@ -89,16 +89,34 @@ impl Trouble {
                 Self::Invalid
             }
             "LimitExceededException" => Self::Limit,
-            "ThrottlingException" | "Throttling" | "ThrottledException" | "RequestLimitExceeded"
-            | "TooManyRequestsException" | "SlowDown" => Self::Backend(StoreError::Throttled { retry_after }),
-            "InternalServiceError" | "InternalServiceErrorException" | "InternalFailure" | "InternalServerError"
-            | "ServiceUnavailable" | "ServiceUnavailableException" => {
-                Self::Backend(StoreError::unavailable(Stage::Answer, "AWS failed at this question, not at what it asks"))
-            }
-            "ExpiredTokenException" | "ExpiredToken" | "UnrecognizedClientException" | "InvalidClientTokenId"
-            | "InvalidSignatureException" | "SignatureDoesNotMatch" | "IncompleteSignature"
-            | "IncompleteSignatureException" | "MissingAuthenticationToken" | "MissingAuthenticationTokenException"
-            | "RequestExpired" | "OptInRequired" | "AuthFailure" => Self::SignIn,
+            "ThrottlingException"
+            | "Throttling"
+            | "ThrottledException"
+            | "RequestLimitExceeded"
+            | "TooManyRequestsException"
+            | "SlowDown" => Self::Backend(StoreError::Throttled { retry_after }),
+            "InternalServiceError"
+            | "InternalServiceErrorException"
+            | "InternalFailure"
+            | "InternalServerError"
+            | "ServiceUnavailable"
+            | "ServiceUnavailableException" => Self::Backend(StoreError::unavailable(
+                Stage::Answer,
+                "AWS failed at this question, not at what it asks",
+            )),
+            "ExpiredTokenException"
+            | "ExpiredToken"
+            | "UnrecognizedClientException"
+            | "InvalidClientTokenId"
+            | "InvalidSignatureException"
+            | "SignatureDoesNotMatch"
+            | "IncompleteSignature"
+            | "IncompleteSignatureException"
+            | "MissingAuthenticationToken"
+            | "MissingAuthenticationTokenException"
+            | "RequestExpired"
+            | "OptInRequired"
+            | "AuthFailure" => Self::SignIn,
             _ => return None,
         })
     }
@@ -169,7 +187,8 @@ mod tests {
 
     #[test]
     fn every_code_has_its_meaning_whatever_the_status() {
-        let of = |code: &str| Trouble::of_code(code, None, Some(Duration::from_secs(3))).map(|found| found.of_read("x"));
+        let of =
+            |code: &str| Trouble::of_code(code, None, Some(Duration::from_secs(3))).map(|found| found.of_read("x"));
         for (code, expected) in [
             ("ResourceNotFoundException", "NotFound"),
             ("InvalidRequestException", "NotFound"),
@@ -186,7 +205,10 @@ mod tests {
             let found = format!("{:?}", of(code).unwrap());
             assert!(found.starts_with(expected), "{code}: {found}");
         }
-        assert_eq!(of("ThrottlingException"), Some(StoreError::Throttled { retry_after: Some(Duration::from_secs(3)) }));
+        assert_eq!(
+            of("ThrottlingException"),
+            Some(StoreError::Throttled { retry_after: Some(Duration::from_secs(3)) })
+        );
         assert_eq!(of("SomethingElse"), None);
     }
 
