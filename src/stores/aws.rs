@@ -14,6 +14,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_secretsmanager::config::endpoint::{DefaultResolver, Params, ResolveEndpoint};
 use aws_sdk_secretsmanager::config::{BehaviorVersion, Builder as ConfigBuilder, Config, IdentityCache, Region};
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretOutput;
 use aws_sdk_secretsmanager::types::{Filter, FilterNameStringType, SecretVersionsListEntry};
 use aws_sdk_secretsmanager::{Client, primitives};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
@@ -315,7 +316,7 @@ impl AwsStore {
         Ok(names)
     }
 
-    /// All versions, those without a stage too. `action` is for the words of an error.
+    /// All versions, those without a stage too.
     async fn versions(&self, id: &str) -> Result<Vec<SecretVersionsListEntry>, StoreError> {
         let mut versions = Vec::new();
         let mut page: Option<String> = None;
@@ -342,13 +343,17 @@ impl AwsStore {
         Ok(versions)
     }
 
-    /// Whether the secret is there; if so, whether it is scheduled for deletion.
-    async fn is_scheduled(&self, id: &str) -> Result<bool, StoreError> {
-        let answer = self
-            .call(|own| self.client.describe_secret().secret_id(id).customize().config_override(own).send())
+    /// What AWS says of a secret that is there.
+    async fn describe(&self, id: &str) -> Result<DescribeSecretOutput, StoreError> {
+        self.call(|own| self.client.describe_secret().secret_id(id).customize().config_override(own).send())
             .await
-            .map_err(|trouble| trouble.of_write(id, "secretsmanager:DescribeSecret"))?;
-        Ok(answer.deleted_date.is_some())
+            .map_err(|trouble| trouble.of_write(id, "secretsmanager:DescribeSecret"))
+    }
+
+    /// The same of one that is not on its way out.
+    async fn describe_live(&self, id: &str) -> Result<DescribeSecretOutput, StoreError> {
+        let found = self.describe(id).await?;
+        if found.deleted_date.is_some() { Err(Trouble::State.of_write(id, "")) } else { Ok(found) }
     }
 
     async fn create(&self, id: &str, value: &SecretValue) -> Result<String, StoreError> {
@@ -362,8 +367,8 @@ impl AwsStore {
         match made {
             Ok(made) => made.version_id.ok_or_else(|| Trouble::Lies.of_read(id)),
             // AWS says either of a secret that somebody has deleted, and that it keeps for a while.
-            Err(trouble @ (Trouble::Exists | Trouble::State)) => Err(match self.is_scheduled(id).await {
-                Ok(true) => StoreError::Conflict(format!(
+            Err(trouble @ (Trouble::Exists | Trouble::State)) => Err(match self.describe(id).await {
+                Ok(found) if found.deleted_date.is_some() => StoreError::Conflict(format!(
                     "AWS has a secret {id:?} that is scheduled for deletion: `aws secretsmanager restore-secret` brings \
                      it back, `daypass secret delete` ends it at once"
                 )),
@@ -375,12 +380,7 @@ impl AwsStore {
     }
 
     async fn change(&self, id: &str, value: &SecretValue, write: Write) -> Result<String, StoreError> {
-        let before = self.versions(id).await?;
-        let current = before.iter().find(|version| version.version_stages().iter().any(|stage| stage == CURRENT));
-        if let (Write::Keep, Some(current)) = (write, current.and_then(|version| version.version_id.as_deref())) {
-            // A stage is at one version only, so each that is kept has its own.
-            self.stage(id, &format!("{KEPT}{current}"), None, Some(current)).await?;
-        }
+        let before = self.describe_live(id).await?.version_ids_to_stages.unwrap_or_default();
         let made = self
             .call(|own| {
                 let (text, bytes) = stored(value);
@@ -391,24 +391,39 @@ impl AwsStore {
             .await
             .map_err(|trouble| trouble.of_write(id, "secretsmanager:PutSecretValue"))?;
         let made = made.version_id.ok_or_else(|| Trouble::Lies.of_read(id))?;
-        if write == Write::Replace {
-            self.end_others(id, &made).await.map_err(|error| match error {
-                StoreError::Unavailable { stage, why } => StoreError::unavailable(stage, still_there(&made, &why)),
-                other => StoreError::Denied(still_there(&made, &other.to_string())),
-            })?;
+        let finished =
+            if write == Write::Replace { self.end_others(id, &made).await } else { self.keep(id, &before).await };
+        match finished {
+            Ok(()) => Ok(made),
+            Err(error) => Err(half_done(&made, write, error)),
         }
-        Ok(made)
     }
 
-    /// Takes the stages of all versions but one away. A rotation's own stage stays: it makes no version resolve.
-    async fn end_others(&self, id: &str, made: &str) -> Result<(), StoreError> {
-        for version in self.versions(id).await? {
-            let Some(other) = version.version_id.as_deref().filter(|other| *other != made) else { continue };
-            for stage in version.version_stages().iter().filter(|stage| *stage != PENDING && *stage != CURRENT) {
-                self.stage(id, stage, Some(other), None).await?;
+    /// Gives what resolves now a stage of its own, for AWS moves its own ones on. A stage is at one version only.
+    async fn keep(&self, id: &str, versions: &HashMap<String, Vec<String>>) -> Result<(), StoreError> {
+        for (version, stages) in versions {
+            let kept = format!("{KEPT}{version}");
+            if resolves(version, stages).is_ok() && !stages.contains(&kept) {
+                self.stage(id, &kept, None, Some(version)).await?;
             }
         }
         Ok(())
+    }
+
+    /// Takes the stages of all versions but one away, and sees that they are. A rotation's own stage stays: it makes no
+    /// version resolve.
+    async fn end_others(&self, id: &str, made: &str) -> Result<(), StoreError> {
+        for _ in 0..2 {
+            let versions = self.describe(id).await?.version_ids_to_stages.unwrap_or_default();
+            let mut older = versions.iter().filter(|(version, stages)| *version != made && state(stages) != "pending");
+            let Some(first) = older.next() else { return Ok(()) };
+            for (version, stages) in std::iter::once(first).chain(older) {
+                for stage in stages.iter().filter(|stage| *stage != PENDING && *stage != CURRENT) {
+                    self.stage(id, stage, Some(version), None).await?;
+                }
+            }
+        }
+        Err(StoreError::Conflict("AWS does not take its stage away, or it was changed at the same time".into()))
     }
 
     async fn stage(&self, id: &str, stage: &str, from: Option<&str>, to: Option<&str>) -> Result<(), StoreError> {
@@ -426,7 +441,7 @@ impl AwsStore {
             .await;
         match moved {
             Ok(_) => Ok(()),
-            // Moving what is there already is refused, and taking away what is not.
+            // To move what is there already is refused, and to take away what is not.
             Err(Trouble::Invalid) => Ok(()),
             Err(trouble) => Err(trouble.of_write(id, "secretsmanager:UpdateSecretVersionStage")),
         }
@@ -448,8 +463,10 @@ impl SecretStore for AwsStore {
 
     fn history<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<VersionInfo>, StoreError>> {
         async move {
+            let id = self.id(name)?;
+            self.describe_live(&id).await?;
             let mut versions: Vec<VersionInfo> = self
-                .versions(&self.id(name)?)
+                .versions(&id)
                 .await?
                 .into_iter()
                 .filter_map(|version| {
@@ -491,7 +508,7 @@ impl SecretStore for AwsStore {
         async move {
             let id = self.id(name)?;
             // The deletion of nothing succeeds, so that is asked first.
-            self.is_scheduled(&id).await?;
+            self.describe(&id).await?;
             self.call(|own| {
                 let question = self.client.delete_secret().secret_id(&id).force_delete_without_recovery(true);
                 question.customize().config_override(own).send()
@@ -591,8 +608,17 @@ fn stored(value: &SecretValue) -> (Option<String>, Option<primitives::Blob>) {
     }
 }
 
-fn still_there(made: &str, why: &str) -> String {
-    format!("version {made} is written and current, but an older one may still resolve where it is pinned: {why}")
+/// The value is written, and what should become of the older ones is not.
+fn half_done(made: &str, write: Write, error: StoreError) -> StoreError {
+    let state = match write {
+        Write::Replace => "an older one may still resolve where it is pinned",
+        _ => "the one before it is kept until the next change only",
+    };
+    let told = |why: &str| format!("version {made} is written and current, but {state}: {why}");
+    match error {
+        StoreError::Unavailable { stage, why } => StoreError::unavailable(stage, told(&why)),
+        other => StoreError::Denied(told(&other.to_string())),
+    }
 }
 
 fn time(time: &primitives::DateTime) -> Option<Timestamp> {

@@ -19,7 +19,7 @@ use serde_json::json;
 use tracing::instrument::WithSubscriber as _;
 
 use crate::support::aws_faults::{ERROR_TEXT, Fault, Faults, VERSION};
-use crate::support::moto::{Moto, REGION};
+use crate::support::moto::Moto;
 
 const ROLE: &str = "arn:aws:iam::123456789012:role/team";
 const TOKEN: &str = "the-token-of-the-team";
@@ -36,7 +36,7 @@ fn settings(sts: &str) -> StoreSettings {
 
 fn spec(endpoint: &str) -> AwsBackend {
     AwsBackend {
-        region: REGION.into(),
+        region: "us-east-1".into(),
         endpoint: Some(endpoint.into()),
         connection: Some(Connection { insecure: true, ..Connection::default() }),
         ..AwsBackend::default()
@@ -48,10 +48,28 @@ fn own() -> SharedCredentialsProvider {
     SharedCredentialsProvider::new(Credentials::new("OWNKEY", "own-secret", None, None, "test"))
 }
 
-/// A team that no other test has.
-fn team() -> String {
-    static TEAMS: AtomicUsize = AtomicUsize::new(0);
-    format!("team-{}-{}", std::process::id(), TEAMS.fetch_add(1, Ordering::Relaxed))
+/// A team of moto's, in a region of its own.
+struct AtMoto {
+    moto: Arc<Moto>,
+    region: &'static str,
+}
+
+impl AtMoto {
+    async fn new() -> Self {
+        Self { moto: Moto::shared().await, region: Moto::region() }
+    }
+
+    fn spec(&self) -> AwsBackend {
+        AwsBackend { region: self.region.into(), ..spec(self.moto.address()) }
+    }
+
+    fn store(&self, team: &str) -> AwsStore {
+        AwsStore::with_credentials(team, &self.spec(), &settings(self.moto.address()), own()).unwrap()
+    }
+
+    async fn call(&self, action: &str, body: serde_json::Value) {
+        self.moto.call(self.region, action, &body).await;
+    }
 }
 
 fn store(endpoint: &str, team: &str) -> AwsStore {
@@ -141,8 +159,8 @@ fn is_sign_in(error: &StoreError, why: &str) -> bool {
 
 #[tokio::test]
 async fn values_are_written_kept_and_replaced() {
-    let moto = Moto::shared().await;
-    let (store, other) = (store(moto.address(), &team()), store(moto.address(), &team()));
+    let moto = AtMoto::new().await;
+    let (store, other) = (moto.store("a-team"), moto.store("b-team"));
 
     assert!(is_missing(&error(&store, query("KEY")).await, "no secret"));
     assert!(matches!(put(&store, "KEY", "x", Write::Keep).await, Err(StoreError::NotFound(_))));
@@ -178,12 +196,13 @@ async fn values_are_written_kept_and_replaced() {
 
     // Another team's name is another name.
     assert!(matches!(error(&other, query("KEY")).await, StoreError::NotFound(_)));
+    assert!(matches!(other.history("KEY").await, Err(StoreError::NotFound(_))));
 }
 
 #[tokio::test]
 async fn bytes_stay_bytes() {
-    let moto = Moto::shared().await;
-    let store = store(moto.address(), &team());
+    let moto = AtMoto::new().await;
+    let store = moto.store("a-team");
     let bytes = [0, 159, 146, 150, 255, b'\n'];
     store.put("BLOB", &SecretValue::new(bytes.to_vec()), Write::New).await.unwrap();
     put(&store, "TEXT", "späße\n", Write::New).await.unwrap();
@@ -201,14 +220,13 @@ async fn bytes_stay_bytes() {
 
 #[tokio::test]
 async fn what_is_deleted_is_gone() {
-    let moto = Moto::shared().await;
-    let team = team();
-    let store = store(moto.address(), &team);
+    let moto = AtMoto::new().await;
+    let store = moto.store("a-team");
     put(&store, "KEY", "one", Write::New).await.unwrap();
     put(&store, "OTHER", "other", Write::New).await.unwrap();
 
     // As AWS' own console deletes: for 30 days it can be restored.
-    moto.call("DeleteSecret", &json!({"SecretId": format!("daypass/{team}/KEY")})).await;
+    moto.call("DeleteSecret", json!({"SecretId": "daypass/a-team/KEY"})).await;
     assert!(is_missing(&error(&store, query("KEY")).await, "scheduled for deletion"));
     let both = store.get_many(&[query("KEY"), query("OTHER")]).await;
     assert!(matches!(both[0], Err(StoreError::NotFound(_))) && both[1].is_ok());
@@ -226,15 +244,14 @@ async fn what_is_deleted_is_gone() {
 
 #[tokio::test]
 async fn many_are_read_in_their_order() {
-    let moto = Moto::shared().await;
-    let team = team();
-    let store = store(moto.address(), &team);
+    let moto = AtMoto::new().await;
+    let store = moto.store("a-team");
     let mut queries = Vec::new();
     for number in 0..25 {
         // Every seventh is not there.
         if number % 7 != 3 {
-            let id = format!("daypass/{team}/KEY_{number}");
-            moto.call("CreateSecret", &json!({"Name": id, "SecretString": format!("value {number}")})).await;
+            let id = format!("daypass/a-team/KEY_{number}");
+            moto.call("CreateSecret", json!({"Name": id, "SecretString": format!("value {number}")})).await;
         }
         queries.push(query(&format!("KEY_{number}")));
     }
@@ -258,15 +275,14 @@ async fn many_are_read_in_their_order() {
 
 #[tokio::test]
 async fn a_rotation_shows_when_it_has_finished() {
-    let moto = Moto::shared().await;
-    let team = team();
-    let store = store(moto.address(), &team);
-    let id = format!("daypass/{team}/KEY");
+    let moto = AtMoto::new().await;
+    let store = moto.store("a-team");
+    let id = "daypass/a-team/KEY";
     let first = put(&store, "KEY", "one", Write::New).await.unwrap();
     put(&store, "OTHER", "other", Write::New).await.unwrap();
     let pending = json!({"SecretId": id, "SecretString": "two", "VersionStages": ["AWSPENDING"],
         "ClientRequestToken": VERSION});
-    moto.call("PutSecretValue", &pending).await;
+    moto.call("PutSecretValue", pending).await;
     assert_eq!(text(&store, query("KEY")).await, "one");
     assert!(is_missing(&error(&store, pin("KEY", VERSION)).await, "pending"));
     let states: Vec<_> = store.history("KEY").await.unwrap().into_iter().map(|version| version.state).collect();
@@ -274,7 +290,7 @@ async fn a_rotation_shows_when_it_has_finished() {
 
     let promoted = json!({"SecretId": id, "VersionStage": "AWSCURRENT", "MoveToVersionId": VERSION,
         "RemoveFromVersionId": first});
-    moto.call("UpdateSecretVersionStage", &promoted).await;
+    moto.call("UpdateSecretVersionStage", promoted).await;
     assert_eq!(text(&store, query("KEY")).await, "two");
     // The batch call of some servers lags behind, or fails over one such secret.
     let both = store.get_many(&[query("OTHER"), query("KEY")]).await;
@@ -282,24 +298,21 @@ async fn a_rotation_shows_when_it_has_finished() {
     assert_eq!((both[0].value.expose(), both[1].value.expose()), (b"other".as_slice(), b"two".as_slice()));
     assert_eq!(both[1].version, VERSION);
 
-    let never = format!("daypass/{team}/EMPTY");
-    moto.call("CreateSecret", &json!({"Name": never})).await;
+    let never = "daypass/a-team/EMPTY";
+    moto.call("CreateSecret", json!({"Name": never})).await;
     assert!(is_missing(&error(&store, query("EMPTY")).await, "EMPTY"));
 }
 
 #[tokio::test]
 async fn a_list_has_the_teams_own_names_from_all_pages() {
-    let moto = Moto::shared().await;
-    let team = team();
-    let store = store(moto.address(), &team);
+    let moto = AtMoto::new().await;
+    let store = moto.store("a-team");
     for number in 0..120 {
-        let id = format!("daypass/{team}/KEY_{number}");
-        moto.call("CreateSecret", &json!({"Name": id, "SecretString": "x"})).await;
+        let id = format!("daypass/a-team/KEY_{number}");
+        moto.call("CreateSecret", json!({"Name": id, "SecretString": "x"})).await;
     }
-    for other in
-        [format!("daypass/{team}-b/KEY"), format!("daypass/{team}/folder/KEY"), format!("x/daypass/{team}/KEY")]
-    {
-        moto.call("CreateSecret", &json!({"Name": other, "SecretString": "x"})).await;
+    for other in ["daypass/a-team-b/KEY", "daypass/a-team/folder/KEY", "x/daypass/a-team/KEY"] {
+        moto.call("CreateSecret", json!({"Name": other, "SecretString": "x"})).await;
     }
     let listed = store.list().await.unwrap();
     assert_eq!(listed.len(), 120);
@@ -309,12 +322,11 @@ async fn a_list_has_the_teams_own_names_from_all_pages() {
 
 #[tokio::test]
 async fn a_serviceaccounts_token_is_traded_at_motos_sts() {
-    let moto = Moto::shared().await;
-    let team = team();
-    put(&store(moto.address(), &team), "KEY", "one", Write::New).await.unwrap();
-    let spec = AwsBackend { role_arn: Some(ROLE.into()), ..spec(moto.address()) };
+    let moto = AtMoto::new().await;
+    put(&moto.store("a-team"), "KEY", "one", Write::New).await.unwrap();
+    let spec = AwsBackend { role_arn: Some(ROLE.into()), ..moto.spec() };
     let proofs = TestProofs::new(TOKEN);
-    let reader = AwsStore::new(&team, &spec, &settings(moto.address()), by_token(), proofs.clone()).unwrap();
+    let reader = AwsStore::new("a-team", &spec, &settings(moto.moto.address()), by_token(), proofs.clone()).unwrap();
     reader.sign_in().await.unwrap();
     assert_eq!(text(&reader, query("KEY")).await, "one");
     assert_eq!(proofs.asked.load(Ordering::Relaxed), 1);
@@ -779,5 +791,8 @@ async fn an_admin_signs_in_with_the_environment_or_a_profile() {
     let keys = [("AWS_ACCESS_KEY_ID", "ENVKEY"), ("AWS_SECRET_ACCESS_KEY", "x")];
     assert_eq!(run(&keys).await, (Some(0), "ENVKEY".into()));
     assert_eq!(run(&[]).await, (Some(0), "PROFILEKEY".into()));
-    assert_eq!(run(&[("AWS_PROFILE", "role")]).await, (Some(0), "ISSUED1".into()));
+    assert_eq!(
+        run(&[("AWS_PROFILE", "role"), ("AWS_ENDPOINT_URL_STS", faults.address())]).await,
+        (Some(0), "ISSUED1".into())
+    );
 }

@@ -5,14 +5,29 @@ use std::io::Read as _;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use serde_json::Value;
 
-/// The region that tests are in.
-pub const REGION: &str = "us-east-1";
+/// moto keeps the secrets of a region in one table, and breaks off where that changes while it is walked. So tests that
+/// run at the same time are each in a region of their own.
+const REGIONS: [&str; 12] = [
+    "us-east-1",
+    "us-east-2",
+    "us-west-1",
+    "us-west-2",
+    "eu-west-1",
+    "eu-west-2",
+    "eu-west-3",
+    "eu-central-1",
+    "eu-north-1",
+    "ap-south-1",
+    "ap-northeast-1",
+    "ap-southeast-1",
+];
 
 /// Ends with its standard input, so that it never outlives the tests, however those end.
 const SERVER: &str = "import os, sys, threading
@@ -95,9 +110,15 @@ impl Moto {
         &self.address
     }
 
+    /// A region for a test alone.
+    pub fn region() -> &'static str {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        REGIONS[NEXT.fetch_add(1, Ordering::Relaxed) % REGIONS.len()]
+    }
+
     /// Does to Secrets Manager what somebody else would, without the code that is tested.
-    pub async fn call(&self, action: &str, body: &Value) -> Value {
-        let credential = format!("Credential=somebody/20260101/{REGION}/secretsmanager/aws4_request");
+    pub async fn call(&self, region: &str, action: &str, body: &Value) -> Value {
+        let credential = format!("Credential=somebody/20260101/{region}/secretsmanager/aws4_request");
         let answer = client()
             .post(&self.address)
             .header("x-amz-target", format!("secretsmanager.{action}"))
