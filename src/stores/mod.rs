@@ -20,12 +20,15 @@ pub mod aws;
 pub mod http;
 pub mod kubernetes;
 pub mod open;
+pub mod own;
 pub mod sealed;
 pub mod settings;
 pub mod sign_in;
 pub mod template;
 #[cfg(feature = "vault")]
 pub mod vault;
+#[cfg(feature = "wandb")]
+pub mod wandb;
 
 /// One secret that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -15,9 +15,11 @@ use daypass::stores::sign_in::{Proof, Proofs, Subject};
 use daypass::stores::{Fetched, Query, SecretStore, Stage, StoreError, Write};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use serde::Deserialize as _;
 use serde_json::json;
 use tracing::instrument::WithSubscriber as _;
 
+use crate::contract::{Can, Subject as Contract, holds};
 use crate::support::aws_faults::{ERROR_TEXT, Fault, Faults, VERSION};
 use crate::support::moto::Moto;
 
@@ -91,7 +93,7 @@ impl TestProofs {
 impl Proofs for TestProofs {
     fn token<'a>(&'a self, subject: &'a Subject, audience: &'a str) -> BoxFuture<'a, Result<SecretValue, StoreError>> {
         self.asked.fetch_add(1, Ordering::Relaxed);
-        assert_eq!(*subject, Subject::Team { name: "reader".into(), audience: None });
+        assert_eq!(*subject, Subject::Team { name: "daypass-store".into(), audience: None });
         assert_eq!(audience, "sts.amazonaws.com");
         let token = self.token.lock().unwrap_or_else(PoisonError::into_inner).clone();
         std::future::ready(Ok(SecretValue::new(token.into_bytes()))).boxed()
@@ -105,7 +107,7 @@ impl Proofs for TestProofs {
 }
 
 fn by_token() -> Proof {
-    Proof::Token(Subject::Team { name: "reader".into(), audience: None })
+    Proof::Token(Subject::Team { name: "daypass-store".into(), audience: None })
 }
 
 fn by_keys(id: Option<&str>) -> Proof {
@@ -155,6 +157,47 @@ fn is_missing(error: &StoreError, why: &str) -> bool {
 
 fn is_sign_in(error: &StoreError, why: &str) -> bool {
     matches!(error, StoreError::Unavailable { stage: Stage::SignIn, why: text } if text.contains(why))
+}
+
+#[tokio::test]
+async fn the_contract_holds() {
+    let moto = AtMoto::new().await;
+    // moto lets everybody do everything, so a stranger asks a server that does not.
+    let strict = Faults::start().await;
+    strict.fail("GetSecretValue", "", Fault::Code("AccessDeniedException", 400));
+    let spec = AwsBackend { role_arn: Some(ROLE.into()), ..moto.spec() };
+    let at_moto = settings(moto.moto.address());
+    holds(&Contract {
+        reader: Arc::new(AwsStore::new("a-team", &spec, &at_moto, by_token(), TestProofs::new(TOKEN)).unwrap()),
+        admin: Arc::new(moto.store("a-team")),
+        stranger: Arc::new(store(strict.address(), "a-team")),
+        can: Can { pin: true, destroy: true, list: true, binary: true, set_again: true },
+    })
+    .await;
+}
+
+/// The store of the example, but for the address of the server.
+#[tokio::test]
+async fn the_example_gives_its_value() {
+    let text = include_str!("../../examples/stores/aws.yaml");
+    let found = serde_yaml::Deserializer::from_str(text)
+        .map(|document| serde_yaml::Value::deserialize(document).unwrap())
+        .find(|document| document["kind"] == "TeamSecretStore")
+        .unwrap();
+    let object: daypass::api::TeamSecretStore = serde_yaml::from_value(found).unwrap();
+    let faults = Faults::start().await;
+    faults.review(|token| token == TOKEN);
+    faults.secret("daypass/ml-team/HF_TOKEN", CANARY);
+    let own = spec(faults.address());
+    let spec = AwsBackend { endpoint: own.endpoint, connection: own.connection, ..object.spec.aws.unwrap() };
+    let proof = Proof::of(&spec.sign_in).unwrap();
+    let proofs = TestProofs::new(TOKEN);
+    let store = AwsStore::new("ml-team", &spec, &settings(faults.address()), proof, proofs).unwrap();
+    assert_eq!(text_of(&store, "HF_TOKEN").await, CANARY);
+}
+
+async fn text_of(store: &dyn SecretStore, name: &str) -> String {
+    text(store, query(name)).await
 }
 
 #[tokio::test]

@@ -1,13 +1,20 @@
-//! The tier `stores`: backends against real servers, and against servers that fail on purpose.
+//! The tier `stores`: every backend against a server of its own, and Sandboxes that get their values from one.
 
+#![allow(clippy::needless_pass_by_value, reason = "`json!` at the call reads better without a borrow")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 #[cfg(feature = "aws")]
 mod aws;
+mod cli;
+mod contract;
+mod examples;
+mod kubernetes;
+mod runs;
+mod support;
+mod vault;
+mod vault_faults;
+mod wandb;
 
-mod support {
-    #[cfg(feature = "aws")]
-    pub mod aws_faults;
-    #[cfg(feature = "aws")]
-    pub mod moto;
-}
+#[path = "../api/support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the tier `api` uses more of it")]
+mod cluster;
