@@ -165,7 +165,7 @@ fn prepare(root: &Path, tiers: &[Tier]) -> Result<()> {
         );
         packages::ensure(&[packages::NODE, packages::BUSYBOX, packages::BUILD_IMAGES].concat())?;
     }
-    if tiers.iter().any(|tier| *tier != Tier::Unit) {
+    if tiers.iter().any(|tier| !matches!(tier, Tier::Unit | Tier::Runner)) {
         Tools::ensure().context("get the programs of the local cluster")?;
         Tools::helm().context("get helm")?;
     }
@@ -198,7 +198,7 @@ fn run_suite(root: &Path, suite: &Suite, filter: Option<&str>, image: Option<&im
             command.args(filter.map(|filter| ["-k", filter]).into_iter().flatten());
             command
         }
-        Tier::Unit | Tier::Api | Tier::Node => cargo_test(root, suite, filter),
+        Tier::Unit | Tier::Api | Tier::Stores | Tier::Node => cargo_test(root, suite, filter),
     };
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     if let Some(image) = image {
