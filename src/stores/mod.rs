@@ -12,7 +12,10 @@ use jiff::Timestamp;
 use crate::secret::SecretValue;
 
 #[cfg(feature = "rest")]
+#[allow(dead_code, reason = "which of it is used depends on the features")]
 mod answered;
+#[cfg(feature = "aws")]
+pub mod aws;
 #[cfg(feature = "rest")]
 pub mod http;
 pub mod kubernetes;
@@ -24,6 +27,8 @@ pub mod sign_in;
 pub mod template;
 #[cfg(feature = "vault")]
 pub mod vault;
+#[cfg(feature = "wandb")]
+pub mod wandb;
 
 /// One secret that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -27,6 +27,11 @@ pub async fn open(client: Client, team: &str, spec: &TeamSecretStoreSpec) -> Res
             let backend = spec.kubernetes.clone().unwrap_or_default();
             Ok(Arc::new(KubernetesStore::new(client, team, &backend)?))
         }
+        #[cfg(feature = "aws")]
+        Some(BackendKind::Aws) => {
+            let backend = spec.aws.clone().unwrap_or_default();
+            Ok(Arc::new(super::aws::AwsStore::with_own_credentials(team, &backend, &settings)?))
+        }
         #[cfg(feature = "vault")]
         Some(BackendKind::Vault) => {
             let backend = spec.vault.clone().unwrap_or_default();
@@ -34,6 +39,18 @@ pub async fn open(client: Client, team: &str, spec: &TeamSecretStoreSpec) -> Res
                 missing("Vault", "`vault login` (or `bao login`) writes ~/.vault-token; $VAULT_TOKEN works too")
             })?;
             Ok(Arc::new(super::vault::VaultStore::with_own_token(team, &backend, &settings, token)?))
+        }
+        #[cfg(feature = "wandb")]
+        Some(BackendKind::Wandb) => {
+            let backend = spec.wandb.clone().unwrap_or_default();
+            let key = variable("WANDB_API_KEY")
+                .and_then(own)
+                .ok_or_else(|| missing("W&B", "set $WANDB_API_KEY to a key of a member of the entity"))?;
+            let values = match super::open::values_of(&backend) {
+                Some(spec) => Some(Box::pin(open(client, team, &spec)).await?),
+                None => None,
+            };
+            Ok(Arc::new(super::wandb::WandbStore::new(&backend, &settings, key, values)?))
         }
         Some(other) => Err(StoreError::Unsupported(format!(
             "this program writes to no store of the backend {}: use its own tools",

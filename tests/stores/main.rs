@@ -3,6 +3,9 @@
 #![allow(clippy::needless_pass_by_value, reason = "`json!` at the call reads better without a borrow")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[cfg(feature = "aws")]
+mod aws;
+mod cli;
 mod contract;
 mod examples;
 mod kubernetes;
@@ -10,6 +13,7 @@ mod runs;
 mod support;
 mod vault;
 mod vault_faults;
+mod wandb;
 
 #[path = "../api/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the tier `api` uses more of it")]

@@ -7,6 +7,7 @@ mod cluster;
 mod demo;
 mod generate;
 mod image;
+mod runner;
 mod test;
 mod tools;
 
@@ -37,7 +38,11 @@ enum Command {
     },
     /// Build the operator's image for the local cluster, and print its name and its file
     Image,
-    /// Run all tests, in tiers: unit, api (a real control plane) and node (real containers; root)
+    /// Build the runner's image for the local cluster, and print its name and its file
+    RunnerImage,
+    /// Run the tests of the evaluation runner with real Inspect; arguments are pytest's
+    RunnerTest(runner::Arguments),
+    /// Run all tests, in tiers: unit, runner (Python), api (a real control plane) and node (real containers; root)
     Test(test::Arguments),
     /// Get the programs that the local cluster needs, ahead of the first use
     Tools(tools::Arguments),
@@ -52,6 +57,8 @@ async fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(root, &arguments).await,
         Command::Generate { check } => generate::run(root, check),
         Command::Image => image::run(root),
+        Command::RunnerImage => image::run_runner(root),
+        Command::RunnerTest(arguments) => runner::run(root, &arguments),
         Command::Test(arguments) => test::run(root, &arguments),
         Command::Tools(arguments) => tools::run(&arguments),
     };

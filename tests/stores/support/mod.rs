@@ -1,6 +1,10 @@
 //! Servers and proofs that the tests of this tier own.
 
+#[cfg(feature = "aws")]
+pub mod aws_faults;
 mod canned;
+#[cfg(feature = "aws")]
+pub mod moto;
 mod proofs;
 
 pub use canned::{Canned, Reply};
