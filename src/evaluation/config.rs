@@ -115,10 +115,11 @@ pub fn environment(spec: &EvalJobSpec, binding: &Binding, settings: &Settings, c
         ("HF_HUB_DISABLE_TELEMETRY", "1"),
         ("INSPECT_DISPLAY", "none"),
         ("TMPDIR", "/tmp"),
-        ("XDG_DATA_HOME", "/tmp/data"),
-        ("XDG_CACHE_HOME", "/workspace/cache"),
-        ("HF_HOME", "/workspace/hub"),
-        ("INSPECT_EVALS_CACHE_DIR", "/workspace/inspect_evals"),
+        ("HOME", "/tmp"),
+        ("XDG_DATA_HOME", "/tmp/.local/share"),
+        ("XDG_CACHE_HOME", "/work/.cache"),
+        ("HF_HOME", "/work/.cache/huggingface"),
+        ("INSPECT_EVALS_CACHE_DIR", "/work/.cache/inspect_evals"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .into();

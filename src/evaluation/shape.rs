@@ -97,6 +97,7 @@ pub fn shape_of(
     let told: Value = configuration(spec, benchmark, binding, Attempt { job: &name, uid: &uid, number: attempt });
     SandboxSpec {
         image: settings.image(spec).map(str::to_owned),
+        working_dir: Some("/work".into()),
         env: environment(spec, binding, settings, &told),
         resources: benchmark.resources.clone().or_else(|| spec.resources.clone()),
         runtime_class_name: spec.runtime_class_name.clone(),
@@ -135,6 +136,7 @@ pub fn extras_of(job: &EvalJob, benchmark: &str) -> PodExtras {
         volumes: vec![
             Volume { name: "results", path: RESULTS, claim: claim.map(|claim| claim.claim_name.clone()) },
             Volume { name: "tmp", path: "/tmp", claim: None },
+            Volume { name: "work", path: "/work", claim: None },
         ],
     }
 }

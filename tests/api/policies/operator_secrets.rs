@@ -172,7 +172,12 @@ async fn the_box_holds_for_an_operator_with_all_rights() -> Result<()> {
     let all = delete(&world.operator, &world.core("secrets"), None).await?;
     verdict.refused("all", &all, BOX, "the operator deletes Secrets by name only");
     let patched = ask(&world.operator, Method::PATCH, &pod, Some(&label)).await?;
-    verdict.refused("patch a Pod", &patched, "daypass-operator-pods", "the operator changes a run's Pod only to lift its own scheduling gate");
+    verdict.refused(
+        "patch a Pod",
+        &patched,
+        "daypass-operator-pods",
+        "the operator changes a run's Pod only to lift its own scheduling gate",
+    );
     let all = delete(&world.operator, &world.core("pods"), None).await?;
     verdict.refused("all Pods", &all, "daypass-operator-pods", "the operator deletes the Pods of runs only");
     verdict.end();
