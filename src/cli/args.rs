@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::error::EXIT_CODES;
+use super::eval::args::EvalCommand;
 use super::output::Format;
 
 /// Team secrets for sandboxes and evaluation jobs, for exactly as long as one run lasts.
@@ -58,6 +59,9 @@ pub enum Command {
     /// The keys that sealed values open with (cluster admins)
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Evaluations: run, plan, list, show, logs, rerun, stop, and the catalog of benchmarks
+    #[command(subcommand)]
+    Eval(EvalCommand),
     /// Run the operator (in its Pod)
     Operator(OperatorArgs),
     /// Try, as the operator, each read that must be refused (`helm test` does)

@@ -20,6 +20,10 @@ pub enum Exit {
     Unreachable = 6,
     /// The question was answered with no.
     Declined = 7,
+    /// An evaluation was refused, ended, or has benchmarks without a score.
+    NotSucceeded = 8,
+    /// An evaluation's numbers are not what its `expect` asks for.
+    NotAsExpected = 9,
 }
 
 /// The exit codes as `--help` shows them.
@@ -32,7 +36,9 @@ Exit codes:
   4  denied: not signed in, no right, or refused by an admission policy
   5  conflict: exists already, or was changed by somebody else
   6  the API server cannot be reached
-  7  declined: the question was answered with no";
+  7  declined: the question was answered with no
+  8  an evaluation did not succeed, or would be refused
+  9  an evaluation's numbers are not what its `expect` asks for";
 
 /// An error as people see it. Never holds a value of a secret.
 #[derive(Debug)]

@@ -1,5 +1,7 @@
 //! Which runs hold which secret. Pure: computed from Sandboxes and Pods as they were listed.
 
+pub mod evaluations;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
@@ -123,6 +125,11 @@ fn owner_uid(pod: &Pod) -> Option<&str> {
     owners.iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.as_str())
 }
 
+fn owner_kind(pod: &Pod) -> &'static str {
+    let evaluation = pod.metadata.owner_references.iter().flatten().any(|owner| owner.kind == "EvalJob");
+    if evaluation { "EvalJob" } else { "Sandbox" }
+}
+
 fn pod_run(pod: &Pod) -> String {
     let owner = pod.metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
     owner.map(|owner| owner.name.clone()).or_else(|| pod.metadata.name.clone()).unwrap_or_default()
@@ -228,7 +235,7 @@ fn of_pod(
         keep(
             Holder {
                 namespace: pod.metadata.namespace.clone().unwrap_or_default(),
-                kind: "Sandbox",
+                kind: owner_kind(pod),
                 run: run.to_owned(),
                 pinned: pins.get(secret.env_var.as_str()).map(|&pin| pin.to_owned()),
                 team: secret.team,

@@ -15,11 +15,11 @@ use super::args::HoldersArgs;
 use super::connect::Cluster;
 use super::error::{CliError, Exit, Needs, Result, api_error, is_forbidden};
 use super::grants::{MANAGED_BY, granted_namespaces};
-use super::holders::{Filter, Report, holders};
+use super::holders::{Filter, Holder, Report, evaluations, holders};
 use super::manifest::store_and_name;
 use super::{secret, store};
-use crate::api::Sandbox;
 use crate::api::names::{DEFAULT_STORE, access_name};
+use crate::api::{EvalJob, Sandbox};
 use crate::run::RUN_LABEL;
 
 const PAGE: u32 = 500;
@@ -41,7 +41,7 @@ pub async fn run(session: &mut Session, args: &HoldersArgs) -> Result<()> {
     let report = look(&cluster, &filter).await?;
     if report.seen_namespaces.is_empty() && !report.refused_namespaces.is_empty() {
         return Err(CliError::new(Exit::Denied, "you may not see the runs of any namespace").hint(
-            "this needs `get`, `list` on sandboxes and pods, which `edit` and `admin` hold in a namespace: choose one with -n",
+            "this needs `get`, `list` on sandboxes, evaljobs and pods, which `edit` and `admin` hold in a namespace: choose one with -n",
         ));
     }
     if report.items.is_empty() && session.out.format() == super::output::Format::Table {
@@ -93,22 +93,30 @@ pub fn count(number: usize, what: &str) -> String {
 
 async fn look(cluster: &Cluster, filter: &Filter) -> Result<Report> {
     let client = &cluster.client;
-    match runs(&Api::all(client.clone()), &Api::all(client.clone())).await? {
-        Some((sandboxes, pods)) => Ok(Report {
-            items: holders(&sandboxes, &pods, filter),
-            refused_namespaces: Vec::new(),
-            complete: true,
-            seen_namespaces: Vec::new(),
-        }),
+    let all = (Api::all(client.clone()), Api::all(client.clone()), Api::all(client.clone()));
+    match runs(&all.0, &all.1, &all.2, filter).await? {
+        Some(items) => {
+            Ok(Report { items, refused_namespaces: Vec::new(), complete: true, seen_namespaces: Vec::new() })
+        }
         None => one_by_one(cluster, filter).await,
     }
 }
 
-/// Sandboxes first, then Pods: see [`holders`]. None where either is refused.
-async fn runs(sandboxes: &Api<Sandbox>, pods: &Api<Pod>) -> Result<Option<(Vec<Sandbox>, Vec<Pod>)>> {
+/// Objects first, then Pods: see [`holders`]. None where any is refused.
+async fn runs(
+    sandboxes: &Api<Sandbox>,
+    jobs: &Api<EvalJob>,
+    pods: &Api<Pod>,
+    filter: &Filter,
+) -> Result<Option<Vec<Holder>>> {
     let Some(sandboxes) = list(sandboxes, ListParams::default(), "list Sandboxes").await? else { return Ok(None) };
+    let Some(jobs) = list(jobs, ListParams::default(), "list EvalJobs").await? else { return Ok(None) };
     let of_runs = ListParams::default().labels(RUN_LABEL);
-    Ok(list(pods, of_runs, "list the Pods of runs").await?.map(|pods| (sandboxes, pods)))
+    let Some(pods) = list(pods, of_runs, "list the Pods of runs").await? else { return Ok(None) };
+    let (evaluated, others) = evaluations::divide(&jobs, pods);
+    let mut found = holders(&sandboxes, &others, filter);
+    found.extend(evaluations::holders(&jobs, &evaluated, filter));
+    Ok(Some(found))
 }
 
 async fn one_by_one(cluster: &Cluster, filter: &Filter) -> Result<Report> {
@@ -127,7 +135,8 @@ async fn one_by_one(cluster: &Cluster, filter: &Filter) -> Result<Report> {
     };
     let looked: Vec<_> = stream::iter(names)
         .map(|name| async move {
-            let found = runs(&Api::namespaced(client.clone(), &name), &Api::namespaced(client.clone(), &name)).await?;
+            let (sandboxes, jobs) = (Api::namespaced(client.clone(), &name), Api::namespaced(client.clone(), &name));
+            let found = runs(&sandboxes, &jobs, &Api::namespaced(client.clone(), &name), filter).await?;
             Ok::<_, CliError>((name, found))
         })
         .buffered(NAMESPACES_AT_ONCE)
@@ -137,8 +146,8 @@ async fn one_by_one(cluster: &Cluster, filter: &Filter) -> Result<Report> {
         Report { items: Vec::new(), refused_namespaces: Vec::new(), complete, seen_namespaces: Vec::new() };
     for (name, found) in looked {
         match found {
-            Some((sandboxes, pods)) => {
-                report.items.extend(holders(&sandboxes, &pods, filter));
+            Some(items) => {
+                report.items.extend(items);
                 report.seen_namespaces.push(name);
             }
             None => report.refused_namespaces.push(name),

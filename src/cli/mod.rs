@@ -6,6 +6,7 @@ mod connect;
 mod elsewhere;
 mod env_file;
 mod error;
+mod eval;
 mod grant;
 mod grants;
 mod holders;
@@ -84,6 +85,7 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         },
         Command::Store(command) => store::run(session, command).await,
         Command::Key(command) => key::run(session, command).await,
+        Command::Eval(command) => eval::run(session, command).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "daypass", &mut script);

@@ -9,6 +9,7 @@ use crate::run::{Facts, SecretFact, State};
 
 /// What is known of one run.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Remembered {
     /// What a plan may use.
     pub facts: Facts,

@@ -67,7 +67,7 @@ fn totals(spec: &EvalJobSpec, status: &mut EvalJobStatus) {
             let value = benchmark.score.as_ref().and_then(|score| score.value);
             value.map_or_else(
                 || "-".to_owned(),
-                |value| format!("{:.4}", value).trim_end_matches('0').trim_end_matches('.').to_owned(),
+                |value| format!("{value:.4}").trim_end_matches('0').trim_end_matches('.').to_owned(),
             )
         })
         .collect();

@@ -7,6 +7,7 @@ use crate::api::{Delivery, Reason, SecretReference, SecretRemoval};
 
 /// One run: one attempt of a Sandbox, or of one benchmark of an EvalJob. What was asked for, never what became of it.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a wish of its own")]
 pub struct Run {
     /// The namespace of the run and all its objects.
     pub namespace: String,

@@ -38,7 +38,7 @@ pub async fn reconcile(job: Arc<EvalJob>, ctx: Arc<Context>) -> Result<Action, E
     let started = std::time::Instant::now();
     let uid = job.uid().unwrap_or_default();
     let mut known = ctx.evaluations.of(&uid);
-    let result = run_to_rest(&job, &ctx, &mut known).await;
+    let result = Box::pin(run_to_rest(&job, &ctx, &mut known)).await;
     if result.is_ok() {
         known.failures = 0;
     }

@@ -60,7 +60,7 @@ pub(super) struct Task<'a> {
 /// Where a run came to a stop.
 pub(super) enum Stop {
     /// Nothing is left to do: the state may be worth a write, and there is a time to look again.
-    Rest(Plan),
+    Rest(Box<Plan>),
     /// The object's time is over: it is to be deleted.
     OwnerDue,
     /// The object is gone.
@@ -105,7 +105,7 @@ pub(super) async fn advance(
         }
         let plan = plan(&seen.observed(run, recorded, &facts, secrets.clone()), now);
         if plan.steps.is_empty() {
-            return Ok(Stop::Rest(plan));
+            return Ok(Stop::Rest(Box::new(plan)));
         }
         if plan.steps == [Step::DeleteOwner] {
             return Ok(Stop::OwnerDue);

@@ -30,7 +30,7 @@ pub async fn reconcile(sandbox: Arc<Sandbox>, ctx: Arc<Context>) -> Result<Actio
     let started = std::time::Instant::now();
     let uid = sandbox.uid().unwrap_or_default();
     let mut known = ctx.memory.of(&uid);
-    let result = run_to_rest(&sandbox, &ctx, &mut known).await;
+    let result = Box::pin(run_to_rest(&sandbox, &ctx, &mut known)).await;
     if result.is_ok() {
         known.failures = 0;
     }

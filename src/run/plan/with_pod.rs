@@ -66,7 +66,7 @@ fn order(observed: &Observed<'_>) -> Option<Reason> {
 fn overdue(observed: &Observed<'_>, now: Timestamp, pod: &PodView) -> Option<Reason> {
     let now = pod.deleting.map_or(now, |asked| asked.min(now));
     let run = observed.run;
-    let Some(since) = since(observed, pod) else { return None };
+    let since = since(observed, pod)?;
     if later(since, run.lifetime + EXPIRY_SLACK) <= now {
         return Some(Reason::DeadlineExceeded);
     }

@@ -4,6 +4,7 @@ mod ending;
 mod network;
 mod pod;
 mod pod_view;
+mod queue;
 mod settled;
 mod simulator;
 mod waiting;
