@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 from typing import Any
 
 from daypass_runner.config import Run
@@ -56,7 +57,7 @@ def _main() -> int:
         resume="allow",
         job_type="evaluation",
         config=config,
-        dir="/tmp",
+        dir=tempfile.gettempdir(),
         settings=settings,
     ) as upload_run:
         values = {f"{row['scorer']}/{row['metric']}": row["value"] for row in result.get("metrics", [])}
