@@ -52,11 +52,13 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}")
+        data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.path == "/graphql":
-            self._graphql(body.get("query", ""))
+            self._graphql(json.loads(data).get("query", ""))
+        elif self.path == "/v1/chat/completions":
+            self._chat(json.loads(data))
         else:
-            self._chat(body)
+            self._answer(404, {})
 
     def do_GET(self) -> None:
         self._answer(404, {})
