@@ -441,9 +441,8 @@ impl AwsStore {
             })
             .await;
         match moved {
-            Ok(_) => Ok(()),
             // To move what is there already is refused, and to take away what is not.
-            Err(Trouble::Invalid) => Ok(()),
+            Ok(_) | Err(Trouble::Invalid) => Ok(()),
             Err(trouble) => Err(trouble.of_write(id, "secretsmanager:UpdateSecretVersionStage")),
         }
     }
