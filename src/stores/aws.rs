@@ -415,7 +415,8 @@ impl AwsStore {
     async fn end_others(&self, id: &str, made: &str) -> Result<(), StoreError> {
         for _ in 0..2 {
             let versions = self.describe(id).await?.version_ids_to_stages.unwrap_or_default();
-            let mut older = versions.iter().filter(|(version, stages)| *version != made && state(stages) != "pending");
+            let mut older =
+                versions.iter().filter(|(version, stages)| *version != made && resolves(version, stages).is_ok());
             let Some(first) = older.next() else { return Ok(()) };
             for (version, stages) in std::iter::once(first).chain(older) {
                 for stage in stages.iter().filter(|stage| *stage != PENDING && *stage != CURRENT) {
@@ -440,9 +441,8 @@ impl AwsStore {
             })
             .await;
         match moved {
-            Ok(_) => Ok(()),
             // To move what is there already is refused, and to take away what is not.
-            Err(Trouble::Invalid) => Ok(()),
+            Ok(_) | Err(Trouble::Invalid) => Ok(()),
             Err(trouble) => Err(trouble.of_write(id, "secretsmanager:UpdateSecretVersionStage")),
         }
     }
