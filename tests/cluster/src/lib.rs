@@ -28,6 +28,7 @@ pub mod packages;
 pub mod paths;
 mod poll;
 mod progress;
+pub mod python;
 mod shared;
 mod state;
 mod supervisor;

@@ -34,18 +34,26 @@ pub const BUSYBOX: &[Package] = &[Package { name: "busybox-static", program: "bu
 pub const BUILD_IMAGES: &[Package] =
     &[Package { name: "mmdebstrap", program: "mmdebstrap" }, Package { name: "buildah", program: "buildah" }];
 
+/// What [`crate::python::environment_of`] needs. A `python3` alone does not tell whether it can make environments.
+pub const PYTHON: &[Package] = &[Package { name: "python3-venv", program: "python3" }];
+
 /// Folders of programs that are not always in `PATH`: of the administrator, and of CNI.
 const FOLDERS: &[&str] =
     &["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/lib/cni", "/opt/cni/bin"];
 
 /// Installs what is missing, after saying so, where apt can be asked as root; elsewhere an error names the command.
 pub fn ensure(packages: &[Package]) -> Result<()> {
-    let missing: Vec<_> = packages.iter().filter(|package| find(package.program).is_none()).collect();
+    let missing: Vec<_> = packages.iter().copied().filter(|package| find(package.program).is_none()).collect();
     if missing.is_empty() {
         return Ok(());
     }
-    let names: Vec<_> = missing.iter().map(|package| package.name).collect();
-    let programs: Vec<_> = missing.iter().map(|package| package.program).collect();
+    install(&missing)
+}
+
+/// The same for packages that were found to be missing, whatever programs there are.
+pub(crate) fn install(packages: &[Package]) -> Result<()> {
+    let names: Vec<_> = packages.iter().map(|package| package.name).collect();
+    let programs: Vec<_> = packages.iter().map(|package| package.program).collect();
     if find("apt-get").is_none() {
         bail!("these programs are missing: {}; install them (on Debian: {})", programs.join(", "), names.join(" "));
     }
@@ -77,9 +85,14 @@ fn apt(arguments: &[&str]) -> Command {
 
 /// Looks a program up in `PATH` and where system programs are.
 pub fn find(program: &str) -> Option<PathBuf> {
+    find_all(program).next()
+}
+
+/// All programs of that name, in the order of `PATH`.
+pub(crate) fn find_all(program: &str) -> impl Iterator<Item = PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(FOLDERS.iter().map(PathBuf::from));
-    folders.map(|folder| folder.join(program)).find(|candidate| is_program(candidate))
+    let folders: Vec<_> = std::env::split_paths(&path).chain(FOLDERS.iter().map(PathBuf::from)).collect();
+    folders.into_iter().map(move |folder| folder.join(program)).filter(|candidate| is_program(candidate))
 }
 
 fn is_program(path: &Path) -> bool {

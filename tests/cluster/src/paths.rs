@@ -22,6 +22,11 @@ pub fn tools() -> Result<PathBuf> {
     make(cache()?.join("tools"))
 }
 
+/// The folder of Python environments.
+pub fn python() -> Result<PathBuf> {
+    make(cache()?.join("python"))
+}
+
 /// The folder of clusters that live as long as the process that started them.
 pub fn run() -> Result<PathBuf> {
     make(cache()?.join("run"))

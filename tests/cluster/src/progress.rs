@@ -14,11 +14,16 @@ const TAIL_BYTES: u64 = 4096;
 /// Runs a command that may take minutes: says `what` first, the elapsed seconds now and then, and the end of the
 /// command's output if it fails.
 pub(crate) fn run(what: &str, command: &mut Command) -> Result<()> {
+    run_with(what, command, Stdio::null())
+}
+
+/// The same for a command that gets something on standard input.
+pub(crate) fn run_with(what: &str, command: &mut Command, stdin: Stdio) -> Result<()> {
     let started = Instant::now();
     eprintln!("{what} ...");
     let mut output = tempfile::tempfile()?;
     let mut child = command
-        .stdin(Stdio::null())
+        .stdin(stdin)
         .stdout(output.try_clone()?)
         .stderr(output.try_clone()?)
         .spawn()
