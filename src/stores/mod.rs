@@ -13,6 +13,12 @@ use crate::secret::SecretValue;
 
 #[cfg(feature = "rest")]
 mod answered;
+#[cfg(feature = "azure")]
+pub mod azure;
+#[cfg(any(feature = "azure", feature = "gcp"))]
+mod bearer;
+#[cfg(feature = "gcp")]
+pub mod gcp;
 #[cfg(feature = "rest")]
 pub mod http;
 pub mod kubernetes;
