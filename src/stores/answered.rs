@@ -29,7 +29,7 @@ impl<'de> Deserialize<'de> for Text {
 
 impl Text {
     /// The bytes behind base64 text; none where it is no base64.
-    pub fn from_base64(self) -> Option<SecretValue> {
+    pub fn decoded(self) -> Option<SecretValue> {
         use base64::Engine as _;
         base64::engine::general_purpose::STANDARD.decode(self.0.expose()).ok().map(SecretValue::new)
     }

@@ -132,7 +132,7 @@ impl AzureStore {
             return Err(StoreError::NotFound(why.text().into()));
         }
         let value = if found.content_type.is_some_and(|kind| is_binary(&kind)) {
-            found.value.from_base64().ok_or_else(|| {
+            found.value.decoded().ok_or_else(|| {
                 StoreError::Malformed(format!("the content type says {BINARY}, and the value is no base64"))
             })?
         } else {

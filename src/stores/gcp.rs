@@ -172,7 +172,7 @@ impl GcpStore {
             return Err(StoreError::Malformed("Google answered with another version than was asked for".into()));
         }
         let checksum: u32 = found.payload.data_crc32c.parse().map_err(|_| lies())?;
-        let Some(value) = found.payload.data.from_base64() else {
+        let Some(value) = found.payload.data.decoded() else {
             return Err(StoreError::Malformed("the value is no base64".into()));
         };
         Ok((CRC32C.checksum(value.expose()) == checksum).then(|| Fetched { value, version: version.to_string() }))

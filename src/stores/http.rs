@@ -319,7 +319,7 @@ impl Http {
             if let Some(io) = cause.downcast_ref::<std::io::Error>() {
                 refused |= io.kind() == std::io::ErrorKind::ConnectionRefused;
                 let inner = io.get_ref();
-                tls |= inner.is_some_and(|inner| inner.is::<rustls::Error>());
+                tls |= inner.is_some_and(<(dyn std::error::Error + Send + Sync)>::is::<rustls::Error>);
             }
             guarded = guarded.or_else(|| cause.downcast_ref::<Unresolved>().copied());
             source = cause.source();

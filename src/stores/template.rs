@@ -125,7 +125,6 @@ pub fn unchanged(name: &str) -> String {
 }
 
 /// The way back from [`unchanged`].
-#[expect(clippy::unnecessary_wraps, reason = "the signature is that of every way back")]
 pub fn as_listed(name: &str) -> Option<String> {
     Some(name.to_owned())
 }
