@@ -44,14 +44,14 @@ def google(address, project, token):
     secret = f"{parent}/secrets/sdk-A_KEY"
     named = {"parent": parent, "secret_id": "sdk-A_KEY", "secret": {"replication": {"automatic": {}}}}
     client.create_secret(request=named)
-    refused(exceptions.AlreadyExists, client.create_secret, request=named)
+    refused(exceptions.Conflict, client.create_secret, request=named)
 
     for data in (b"first", HIDDEN):
         payload = {"data": data, "data_crc32c": crc32c(data)}
         version = client.add_secret_version(request={"parent": secret, "payload": payload})
     assert version.state.name == "ENABLED" and version.name.endswith("/secrets/sdk-A_KEY/versions/2"), version.name
     wrong = {"parent": secret, "payload": {"data": b"x", "data_crc32c": 1}}
-    refused(exceptions.InvalidArgument, client.add_secret_version, request=wrong)
+    refused(exceptions.BadRequest, client.add_secret_version, request=wrong)
 
     def access(version):
         return client.access_secret_version(request={"name": f"{secret}/versions/{version}"})
@@ -62,11 +62,11 @@ def google(address, project, token):
     assert access(1).payload.data == b"first"
     refused(exceptions.NotFound, access, 7)
     client.disable_secret_version(request={"name": f"{secret}/versions/2"})
-    assert "DISABLED" in str(refused(exceptions.FailedPrecondition, access, "latest"))
+    assert "DISABLED" in str(refused(exceptions.BadRequest, access, "latest"))
     client.enable_secret_version(request={"name": f"{secret}/versions/2"})
     client.destroy_secret_version(request={"name": f"{secret}/versions/1"})
-    assert "DESTROYED" in str(refused(exceptions.FailedPrecondition, access, 1))
-    refused(exceptions.FailedPrecondition, client.enable_secret_version, request={"name": f"{secret}/versions/1"})
+    assert "DESTROYED" in str(refused(exceptions.BadRequest, access, 1))
+    refused(exceptions.BadRequest, client.enable_secret_version, request={"name": f"{secret}/versions/1"})
 
     for number in range(4):
         client.add_secret_version(request={"parent": secret, "payload": {"data": b"%d" % number}})
@@ -83,7 +83,7 @@ def google(address, project, token):
     )
     stranger = secretmanager_v1.SecretManagerServiceClient(transport=unknown)
     request = {"name": f"{parent}/secrets/sdk-0/versions/latest"}
-    refused(exceptions.Unauthenticated, stranger.access_secret_version, request=request)
+    refused(exceptions.Unauthorized, stranger.access_secret_version, request=request)
     print("Google: as expected")
 
 
