@@ -85,7 +85,9 @@ pub enum SecretCommand {
     /// Give a secret a new value; the old one no longer resolves
     Rotate(RotateArgs),
     /// List the team's secrets (never values)
-    List,
+    List(ListArgs),
+    /// Show the versions of a secret, the newest first (never values)
+    History(HistoryArgs),
     /// Delete a secret for good
     Delete(DeleteArgs),
     /// Show which runs hold which secret
@@ -132,6 +134,9 @@ pub struct SetArgs {
     /// Make one secret of each NAME=value line of a .env file
     #[arg(long, value_name = "FILE", group = "source", conflicts_with_all = ["keep_newline", "trim_newline"])]
     pub from_env_file: Option<PathBuf>,
+    /// The store that keeps the values; `STORE.NAME` says the same. Defaults to `default`
+    #[arg(long)]
+    pub store: Option<String>,
 }
 
 /// `secret rotate`.
@@ -146,6 +151,27 @@ pub struct RotateArgs {
     /// Keep older versions (at most 8 in all) for runs that pin one
     #[arg(long)]
     pub keep: bool,
+    /// The store that keeps the values; `STORE.NAME` says the same. Defaults to `default`
+    #[arg(long)]
+    pub store: Option<String>,
+}
+
+/// `secret list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// The store that keeps the values. Defaults to `default`
+    #[arg(long)]
+    pub store: Option<String>,
+}
+
+/// `secret history`.
+#[derive(Debug, Args)]
+pub struct HistoryArgs {
+    /// The secret's name
+    pub name: String,
+    /// The store that keeps the values; `STORE.NAME` says the same. Defaults to `default`
+    #[arg(long)]
+    pub store: Option<String>,
 }
 
 /// `secret delete`.
@@ -153,6 +179,9 @@ pub struct RotateArgs {
 pub struct DeleteArgs {
     /// The secret's name
     pub name: String,
+    /// The store that keeps the values; `STORE.NAME` says the same. Defaults to `default`
+    #[arg(long)]
+    pub store: Option<String>,
     /// Do not ask
     #[arg(short, long)]
     pub yes: bool,
@@ -224,11 +253,16 @@ pub enum StoreCommand {
         #[arg(long)]
         strict: bool,
     },
-    /// Say whether a store is in order; exit code 1 if not
+    /// Have the operator look at a store, and say how far it got; exit code 1 if the store is not in order
     Check {
         /// The store's name
         #[arg(default_value = "default")]
         name: String,
+    },
+    /// Let the operator mint tokens of one ServiceAccount of the team, for stores that sign in as it
+    GrantSignIn {
+        /// The ServiceAccount's name
+        service_account: String,
     },
 }
 

@@ -3,6 +3,7 @@
 mod args;
 mod ask;
 mod connect;
+mod elsewhere;
 mod env_file;
 mod error;
 mod grant;
@@ -16,7 +17,9 @@ mod public_keys;
 mod revoke;
 mod secret;
 mod self_test;
+mod sign_in;
 mod store;
+mod store_check;
 mod value;
 
 use std::ffi::OsString;
@@ -71,7 +74,8 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Secret(command) => match command {
             SecretCommand::Set(args) => secret::set(session, args).await,
             SecretCommand::Rotate(args) => secret::rotate(session, args).await,
-            SecretCommand::List => secret::list(session).await,
+            SecretCommand::List(args) => secret::list(session, args).await,
+            SecretCommand::History(args) => secret::history(session, args).await,
             SecretCommand::Delete(args) => secret::delete(session, args).await,
             SecretCommand::Holders(args) => look::run(session, args).await,
             SecretCommand::Grant(args) => grant::grant(session, args).await,

@@ -6,18 +6,19 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Precon
 use serde::Serialize;
 use serde_json::json;
 
-use super::args::{DeleteArgs, RotateArgs, SetArgs};
+use super::args::{DeleteArgs, HistoryArgs, ListArgs, RotateArgs, SetArgs};
 use super::ask::confirm;
 use super::connect::Cluster;
+use super::elsewhere::{self, Values};
 use super::env_file;
 use super::error::{CliError, Exit, Needs, Result, api_error, is_conflict, is_not_found};
 use super::look;
-use super::manifest::{check_name, manifest, new_secret, rotated, variable_note};
+use super::manifest::{check_name, manifest, new_secret, rotated, store_and_name, variable_note};
 use super::output::{Format, Table, age};
 use super::public_keys::{SealingKey, newest_id};
 use super::{Session, store, value};
 use crate::api::names::{DEFAULT_STORE, team_secret_object};
-use crate::api::{BackendKind, SealedVersion, TeamSecret, TeamSecretSpec};
+use crate::api::{SealedVersion, TeamSecret, TeamSecretSpec};
 use crate::secret::SecretValue;
 use crate::stores::sealed::seal::Binding;
 
@@ -36,15 +37,31 @@ pub async fn set(session: &mut Session, args: &SetArgs) -> Result<()> {
             CliError::usage(format!("{}: nothing was set.\n  {}", path.display(), problems.join("\n  ")))
         })?;
     }
+    let (store, name) = match &args.name {
+        Some(name) => {
+            let (store, name) = store_and_name(name, args.store.as_deref())?;
+            (store, Some(name.to_owned()))
+        }
+        None => (args.store.as_deref().unwrap_or(DEFAULT_STORE), None),
+    };
     let mut names: Vec<String> = values.iter().map(|(name, _)| name.clone()).collect();
-    names.extend(args.name.clone());
-    names.iter().try_for_each(|name| check_name(name))?;
+    names.extend(name.clone());
 
     let cluster = session.cluster().await?;
-    let has_store = check_store(&cluster).await?;
+    let has_store = match elsewhere::find(&cluster, store).await? {
+        Values::Sealed { set_up } => set_up,
+        Values::Elsewhere(backend) => {
+            if let Some(name) = name {
+                let value = value::read(&args.value, &name, session.ask.as_mut())?;
+                values.push((name, value));
+            }
+            return backend.set(session, &cluster, &values).await;
+        }
+    };
+    names.iter().try_for_each(|name| check_name(name))?;
     check_new(&cluster, &names).await?;
     let key = SealingKey::newest(&cluster).await?;
-    if let Some(name) = &args.name {
+    if let Some(name) = &name {
         values.push((name.clone(), value::read(&args.value, name, session.ask.as_mut())?));
     }
     for note in names.iter().filter_map(|name| variable_note(name)) {
@@ -142,20 +159,6 @@ async fn check_new(cluster: &Cluster, names: &[String]) -> Result<()> {
     }
 }
 
-/// Whether the store `default` is there. Values of another backend are not set here.
-async fn check_store(cluster: &Cluster) -> Result<bool> {
-    let team = &cluster.namespace;
-    let found = store::get(cluster, DEFAULT_STORE).await?;
-    match found.as_ref().map(|store| store.spec.backend()) {
-        None => Ok(false),
-        Some(Some(BackendKind::Sealed)) => Ok(true),
-        Some(backend) => Err(CliError::failure(format!(
-            "the store `{DEFAULT_STORE}` of team {team} has the backend {}: its values are set there",
-            backend.map_or("unknown", BackendKind::as_str)
-        ))),
-    }
-}
-
 fn secrets(cluster: &Cluster) -> Api<TeamSecret> {
     Api::namespaced(cluster.client.clone(), &cluster.namespace)
 }
@@ -190,11 +193,13 @@ pub async fn find(cluster: &Cluster, name: &str) -> Result<Option<TeamSecret>> {
 
 /// `secret rotate`.
 pub async fn rotate(session: &mut Session, args: &RotateArgs) -> Result<()> {
-    let name = &args.name;
-    check_name(name)?;
+    let (store, name) = store_and_name(&args.name, args.store.as_deref())?;
     let cluster = session.cluster().await?;
     let team = cluster.namespace.clone();
-    check_store(&cluster).await?;
+    if let Values::Elsewhere(backend) = elsewhere::find(&cluster, store).await? {
+        return backend.rotate(session, &cluster, name, args).await;
+    }
+    check_name(name)?;
     let old = existing(&cluster, name).await?;
     let key = SealingKey::newest(&cluster).await?;
     let report = look::show(session, &cluster, DEFAULT_STORE, name).await?;
@@ -207,7 +212,7 @@ pub async fn rotate(session: &mut Session, args: &RotateArgs) -> Result<()> {
     if session.out.format() != Format::Table {
         let versions = rotated(&old.spec.versions, args.keep, |version| seal(version, None))?;
         session.out.note("Nothing was applied: `kubectl apply` or Git does it.");
-        return session.out.manifests(&[manifest(&team, &TeamSecretSpec { name: name.clone(), versions })]);
+        return session.out.manifests(&[manifest(&team, &TeamSecretSpec { name: name.to_owned(), versions })]);
     }
 
     let by = cluster.whoami().await;
@@ -257,25 +262,22 @@ struct Listed {
 }
 
 /// `secret list`.
-pub async fn list(session: &mut Session) -> Result<()> {
+pub async fn list(session: &mut Session, args: &ListArgs) -> Result<()> {
     let cluster = session.cluster().await?;
     let team = cluster.namespace.clone();
+    let store = args.store.as_deref().unwrap_or(DEFAULT_STORE);
+    if let Values::Elsewhere(backend) = elsewhere::find(&cluster, store).await? {
+        return backend.list(session, &cluster).await;
+    }
     let found = secrets(&cluster)
         .list(&ListParams::default())
         .await
         .map_err(|error| api_error(&format!("list the secrets of team {team}"), Needs::Member(&team), &error))?;
-    let store = store::get(&cluster, DEFAULT_STORE).await?;
+    let store = store::get(&cluster, store).await?;
     let newest = newest_id(&cluster).await;
     let revoked: Vec<String> =
         store.iter().flat_map(|store| &store.spec.revoked).map(|revoked| revoked.name.clone()).collect();
     let items = listed(&found.items, newest.as_deref(), &revoked);
-    if let Some(backend) = store.and_then(|store| store.spec.backend()).filter(|kind| *kind != BackendKind::Sealed) {
-        session.out.note(&format!(
-            "The store `{DEFAULT_STORE}` has the backend {}: what it lists stands in `daypass store check -o json`. TeamSecrets \
-             beside it serve its sign-in only.",
-            backend.as_str()
-        ));
-    }
     if items.is_empty() && session.out.format() == Format::Table {
         session.out.note(&format!("Team {team} has no secrets: `daypass secret set NAME -n {team}` makes one."));
         return Ok(());
@@ -329,12 +331,40 @@ fn list_table(items: &[Listed], now: Timestamp) -> Table {
     table
 }
 
+/// `secret history`.
+pub async fn history(session: &mut Session, args: &HistoryArgs) -> Result<()> {
+    let (store, name) = store_and_name(&args.name, args.store.as_deref())?;
+    let cluster = session.cluster().await?;
+    if let Values::Elsewhere(backend) = elsewhere::find(&cluster, store).await? {
+        return backend.history(session, &cluster, name).await;
+    }
+    check_name(name)?;
+    let versions = existing(&cluster, name).await?.spec.versions;
+    let shown =
+        |version: &SealedVersion| json!({"version": version.version, "keyID": version.key_id, "by": version.by});
+    let data = json!({
+        "team": cluster.namespace, "store": store, "secret": name,
+        "versions": versions.iter().map(shown).collect::<Vec<_>>(),
+    });
+    session.out.result(&data, || {
+        let mut table = Table::new(["VERSION", "KEY", "BY"]);
+        for version in &versions {
+            let by = version.by.clone().unwrap_or_default();
+            table.row([version.version.to_string(), version.key_id.clone(), by]);
+        }
+        table
+    })
+}
+
 /// `secret delete`.
 pub async fn delete(session: &mut Session, args: &DeleteArgs) -> Result<()> {
-    let name = &args.name;
-    check_name(name)?;
+    let (store, name) = store_and_name(&args.name, args.store.as_deref())?;
     let cluster = session.cluster().await?;
     let team = cluster.namespace.clone();
+    if let Values::Elsewhere(backend) = elsewhere::find(&cluster, store).await? {
+        return backend.delete(session, &cluster, name, args).await;
+    }
+    check_name(name)?;
     let secret = existing(&cluster, name).await?;
     let report = look::show(session, &cluster, DEFAULT_STORE, name).await?;
     confirm(

@@ -1,6 +1,5 @@
 //! A team's store: setting it up, and asking whether it is in order.
 
-use jiff::Timestamp;
 use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
 use serde_json::json;
@@ -8,19 +7,19 @@ use serde_json::json;
 use super::Session;
 use super::args::StoreCommand;
 use super::connect::Cluster;
-use super::error::{CliError, Exit, Needs, Result, api_error, is_conflict};
+use super::error::{Needs, Result, api_error, is_conflict};
 use super::grant;
 use super::grants::{What, Whom};
-use super::output::{Table, age};
+use super::{sign_in, store_check};
 use crate::api::names::DEFAULT_STORE;
-use crate::api::{BackendKind, ConditionStatus, ConditionType, SealedBackend, TeamSecretStore, TeamSecretStoreSpec};
+use crate::api::{BackendKind, SealedBackend, TeamSecretStore, TeamSecretStoreSpec};
 
 /// What a team should know before it trusts the sealed store. Said at `store init`, and in the README.
 const STRENGTH: &str = "\
 The sealed store needs nothing else, and is as strong as two things: the Secret `daypass-keys` in the operator's
 namespace, and the encryption of etcd. Whoever reads both reads every value, and an unencrypted backup of etcd holds both.
-For production a cloud's secret manager or Vault is the better place, where this version serves it: see Status in the
-README, and `kubectl explain teamsecretstore.spec`.";
+For production a cloud's secret manager or Vault is the better place: see examples/stores, and
+`kubectl explain teamsecretstore.spec`.";
 
 /// `store ...`.
 pub async fn run(session: &mut Session, command: &StoreCommand) -> Result<()> {
@@ -35,7 +34,8 @@ pub async fn run(session: &mut Session, command: &StoreCommand) -> Result<()> {
                 _ => session.out.data(&data),
             }
         }
-        StoreCommand::Check { name } => check(session, name).await,
+        StoreCommand::Check { name } => store_check::run(session, name).await,
+        StoreCommand::GrantSignIn { service_account } => sign_in::grant(session, service_account).await,
     }
 }
 
@@ -106,50 +106,4 @@ pub async fn init(session: &mut Session, cluster: &Cluster, strict: bool) -> Res
         format!("The team's own ServiceAccounts may use all secrets of team {team} already.")
     });
     Ok((new, granted))
-}
-
-async fn check(session: &mut Session, name: &str) -> Result<()> {
-    let cluster = session.cluster().await?;
-    let team = &cluster.namespace;
-    let Some(store) = get(&cluster, name).await? else {
-        let error = CliError::not_found(format!("team {team} has no store {name}"));
-        return Err(if name == DEFAULT_STORE {
-            error.hint(format!("`daypass store init -n {team}` makes it"))
-        } else {
-            error.hint(format!("`kubectl get teamsecretstores -n {team}` lists those that are there"))
-        });
-    };
-    let backend = store.spec.backend().map_or("unknown", BackendKind::as_str);
-    let status = store.status.unwrap_or_default();
-    let ready = status.conditions.iter().find(|condition| condition.type_ == ConditionType::Ready);
-    let state = ready.map_or(ConditionStatus::Unknown, |condition| condition.status);
-    let reason = ready.map(|condition| condition.reason.to_string()).unwrap_or_default();
-    let message = ready.map(|condition| condition.message.clone()).unwrap_or_default();
-    let last_check = status.last_check.map(|time| time.0);
-    let data = json!({
-        "team": team, "store": name, "backend": backend, "ready": state, "reason": reason, "message": message,
-        "secretCount": status.secret_count, "lastCheck": status.last_check,
-        "revoked": store.spec.revoked.iter().map(|revoked| &revoked.name).collect::<Vec<_>>(),
-    });
-    session.out.result(&data, || {
-        let mut table = Table::new(["STORE", "BACKEND", "READY", "REASON", "SECRETS", "CHECKED", "MESSAGE"]);
-        table.row([
-            name.into(),
-            backend.into(),
-            format!("{state:?}"),
-            reason.clone(),
-            status.secret_count.map(|count| count.to_string()).unwrap_or_default(),
-            last_check.map(|at| age(Some(at), Timestamp::now())).unwrap_or_default(),
-            message.clone(),
-        ]);
-        table
-    })?;
-    if state == ConditionStatus::True {
-        return Ok(());
-    }
-    let error = CliError::new(Exit::Failure, format!("the store {name} of team {team} is not ready: {reason}"));
-    Err(match state {
-        ConditionStatus::Unknown => error.hint("the operator has not looked at it yet: is it running and ready?"),
-        _ => error.hint(message),
-    })
 }

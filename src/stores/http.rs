@@ -1,7 +1,6 @@
 //! The one HTTP client of all REST backends: bounded in time and size, without redirects, and only to addresses that
 //! the cluster admin lets pass. Nothing of an answer's text leaves the backend's module.
 
-use std::error::Error as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -312,18 +311,9 @@ impl Http {
     /// Our own words for a call that had no answer.
     fn failure(&self, error: &reqwest::Error) -> StoreError {
         let shown = &self.shown;
-        let mut source = error.source();
-        let (mut tls, mut refused, mut guarded) = (false, false, None);
-        while let Some(cause) = source {
-            tls |= cause.is::<rustls::Error>();
-            if let Some(io) = cause.downcast_ref::<std::io::Error>() {
-                refused |= io.kind() == std::io::ErrorKind::ConnectionRefused;
-                let inner = io.get_ref();
-                tls |= inner.is_some_and(<(dyn std::error::Error + Send + Sync)>::is::<rustls::Error>);
-            }
-            guarded = guarded.or_else(|| cause.downcast_ref::<Unresolved>().copied());
-            source = cause.source();
-        }
+        let mut causes = Causes::default();
+        causes.look(error);
+        let Causes { tls, refused, guarded } = causes;
         let (stage, why) = if let Some(Unresolved::Local) = guarded {
             (Stage::Address, local(shown))
         } else if guarded.is_some() {
@@ -347,6 +337,31 @@ impl Http {
             (Stage::Answer, format!("the connection to {shown} broke off"))
         };
         StoreError::unavailable(stage, why)
+    }
+}
+
+/// What of our own interest lies below a client's error.
+#[derive(Default)]
+struct Causes {
+    tls: bool,
+    refused: bool,
+    guarded: Option<Unresolved>,
+}
+
+impl Causes {
+    fn look(&mut self, error: &(dyn std::error::Error + 'static)) {
+        self.tls |= error.is::<rustls::Error>();
+        self.guarded = self.guarded.or_else(|| error.downcast_ref().copied());
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            self.refused |= io.kind() == std::io::ErrorKind::ConnectionRefused;
+            // The source of such an error is that of what it wraps, not what it wraps.
+            if let Some(wrapped) = io.get_ref() {
+                self.look(wrapped);
+            }
+        }
+        if let Some(source) = error.source() {
+            self.look(source);
+        }
     }
 }
 

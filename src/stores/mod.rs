@@ -23,6 +23,7 @@ pub mod gcp;
 pub mod http;
 pub mod kubernetes;
 pub mod open;
+pub mod own;
 pub mod sealed;
 pub mod settings;
 pub mod sign_in;

@@ -8,11 +8,17 @@ use daypass::stores::azure::AzureStore;
 use daypass::stores::settings::StoreSettings;
 use daypass::stores::sign_in::{Proof, Proofs, Subject};
 use daypass::stores::{Query, SecretStore, Stage, StoreError, Write};
+use daypass_testcluster::Cluster;
+use futures::FutureExt as _;
 use jiff::Timestamp;
 use serde_json::json;
 
+use crate::contract::{self, Can};
+use crate::support::ApiTokens;
 use crate::support::azure::{Azure, CLIENT, CLIENT_SECRET, TENANT};
-use crate::support::double::{Fault, Own, SERVER_TEXT, Table, VALUE, clean, seen, steering, table_review, value};
+use crate::support::double::{
+    Fault, Own, SERVER_TEXT, Table, VALUE, api_review, clean, seen, steering, store_of_example, table_review, value,
+};
 
 /// What `team-a` and `API_KEY` are in a vault.
 const SECRET: &str = "daypass-team-0a-API--KEY";
@@ -74,6 +80,48 @@ fn at(result: Result<impl std::fmt::Debug, StoreError>) -> (Stage, String) {
         StoreError::Unavailable { stage, why } => (stage, why),
         other => panic!("{other:?}"),
     }
+}
+
+/// Real tokens, reviewed by the API server that made them.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_contract_holds() -> anyhow::Result<()> {
+    let cluster = Cluster::shared().await?;
+    let azure = Azure::start(api_review(cluster.admin()?)).await;
+    let (a, b) = (cluster.namespace("azure-a").await?, cluster.namespace("azure-b").await?);
+    let spec = spec(&azure);
+    let reader = |identity: &str| -> anyhow::Result<Arc<dyn SecretStore>> {
+        let proofs = Arc::new(ApiTokens { client: cluster.admin()?, namespace: identity.to_owned() });
+        Ok(Arc::new(AzureStore::new(&a, &spec, &settings(&azure), account("default"), proofs)?))
+    };
+    let own = Box::new(Own("admins-own-token"));
+    contract::holds(&contract::Subject {
+        reader: reader(&a)?,
+        admin: Arc::new(AzureStore::with_own_token(&a, &spec, &settings(&azure), own)?),
+        stranger: reader(&b)?,
+        can: Can { pin: true, destroy: true, list: true, binary: true, set_again: true },
+    })
+    .await;
+    // For another audience it is no token of this application's.
+    let audience = Proof::Token(Subject::Team { name: "default".into(), audience: Some("vault".into()) });
+    let proofs = Arc::new(ApiTokens { client: cluster.admin()?, namespace: a.clone() });
+    let store = AzureStore::new(&a, &spec, &settings(&azure), audience, proofs)?;
+    assert_eq!(at(store.sign_in().await).0, Stage::SignIn);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_example_reads_what_its_comments_write() {
+    let review = |token: String, _| {
+        let known = token.starts_with("token-of-daypass-store@");
+        std::future::ready(known.then(|| "ml-team".to_owned())).boxed()
+    };
+    let azure = Azure::start(Arc::new(review)).await;
+    let version = azure.add("daypass-ml-0team-HF--TOKEN", VALUE, None, json!({}));
+    let example = store_of_example("azure.yaml").azure.unwrap();
+    let proof = Proof::of(&example.sign_in).unwrap();
+    let example = AzureBackend { name_template: example.name_template, sign_in: example.sign_in, ..spec(&azure) };
+    let store = AzureStore::new("ml-team", &example, &settings(&azure), proof, Table::with(&[])).ok().unwrap();
+    assert_eq!(get(&store, "HF_TOKEN", None).await, found(VALUE, &version));
 }
 
 #[tokio::test]

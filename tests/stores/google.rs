@@ -8,8 +8,14 @@ use daypass::stores::gcp::GcpStore;
 use daypass::stores::settings::StoreSettings;
 use daypass::stores::sign_in::{Proof, Proofs, Subject};
 use daypass::stores::{Query, SecretStore, Stage, StoreError, Write};
+use daypass_testcluster::Cluster;
+use futures::FutureExt as _;
 
-use crate::support::double::{Fault, Own, SERVER_TEXT, Table, VALUE, clean, seen, steering, table_review, value};
+use crate::contract::{self, Can};
+use crate::support::ApiTokens;
+use crate::support::double::{
+    Fault, Own, SERVER_TEXT, Table, VALUE, api_review, clean, seen, steering, store_of_example, table_review, value,
+};
 use crate::support::google::{Google, PROJECT, PROVIDER, key_file};
 
 const SECRET: &str = "daypass-team-a-API_KEY";
@@ -73,6 +79,55 @@ fn at(result: Result<impl std::fmt::Debug, StoreError>) -> (Stage, String) {
         StoreError::Unavailable { stage, why } => (stage, why),
         other => panic!("{other:?}"),
     }
+}
+
+/// Real tokens, reviewed by the API server that made them.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_contract_holds() -> anyhow::Result<()> {
+    let cluster = Cluster::shared().await?;
+    let google = Google::start(api_review(cluster.admin()?)).await;
+    let (a, b) = (cluster.namespace("gcp-a").await?, cluster.namespace("gcp-b").await?);
+    let spec = spec(&google);
+    let reader = |identity: &str| -> anyhow::Result<Arc<dyn SecretStore>> {
+        let proofs = Arc::new(ApiTokens { client: cluster.admin()?, namespace: identity.to_owned() });
+        Ok(Arc::new(GcpStore::new(&a, &spec, &settings(&google), account("default"), proofs)?))
+    };
+    let own = Box::new(Own("admins-own-token"));
+    contract::holds(&contract::Subject {
+        reader: reader(&a)?,
+        admin: Arc::new(GcpStore::with_own_token(&a, &spec, &settings(&google), own)?),
+        stranger: reader(&b)?,
+        can: Can { pin: true, destroy: true, list: true, binary: true, set_again: true },
+    })
+    .await;
+    // For another audience it is no token of this provider's.
+    let audience = Proof::Token(Subject::Team { name: "default".into(), audience: Some("vault".into()) });
+    let proofs = Arc::new(ApiTokens { client: cluster.admin()?, namespace: a.clone() });
+    let store = GcpStore::new(&a, &spec, &settings(&google), audience, proofs)?;
+    assert_eq!(at(store.sign_in().await).0, Stage::SignIn);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_example_reads_what_its_comments_write() {
+    let review = |token: String, _| {
+        let known = token.starts_with("token-of-daypass-store@");
+        std::future::ready(known.then(|| "ml-team".to_owned())).boxed()
+    };
+    let google = Google::start(Arc::new(review)).await;
+    google.add("daypass-ml-team_HF_TOKEN", VALUE);
+    let example = store_of_example("gcp.yaml").gcp.unwrap();
+    let proof = Proof::of(&example.sign_in).unwrap();
+    let here = spec(&google);
+    let example = GcpBackend {
+        project: here.project,
+        workload_identity_provider: here.workload_identity_provider,
+        endpoint: here.endpoint,
+        connection: here.connection,
+        ..example
+    };
+    let store = GcpStore::new("ml-team", &example, &settings(&google), proof, Table::with(&[])).ok().unwrap();
+    assert_eq!(get(&store, "HF_TOKEN", None).await, found(VALUE, "1"));
 }
 
 #[tokio::test]

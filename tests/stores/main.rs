@@ -1,9 +1,19 @@
-//! The tier `stores`: every backend against a server of its kind. No root.
+//! The tier `stores`: every backend against a server of its own, and Sandboxes that get their values from one.
 
 #![allow(clippy::needless_pass_by_value, reason = "`json!` at the call reads better without a borrow")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod azure;
+mod contract;
+mod examples;
 mod google;
+mod kubernetes;
+mod runs;
 mod sdk;
 mod support;
+mod vault;
+mod vault_faults;
+
+#[path = "../api/support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the tier `api` uses more of it")]
+mod cluster;

@@ -28,6 +28,7 @@ pub(crate) struct Arguments {
 enum Choice {
     Unit,
     Api,
+    Stores,
     Node,
     All,
 }
@@ -39,17 +40,20 @@ enum Tier {
     Unit,
     /// A real control plane; no root
     Api,
+    /// A real control plane, and a server for each backend of stores; no root
+    Stores,
     /// A real kubelet and containers; root
     Node,
 }
 
 impl Tier {
-    const ALL: [Self; 3] = [Self::Unit, Self::Api, Self::Node];
+    const ALL: [Self; 4] = [Self::Unit, Self::Api, Self::Stores, Self::Node];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Unit => "unit",
             Self::Api => "api",
+            Self::Stores => "stores",
             Self::Node => "node",
         }
     }
@@ -57,7 +61,11 @@ impl Tier {
     const fn chosen_by(self, choice: Choice) -> bool {
         matches!(
             (choice, self),
-            (Choice::All, _) | (Choice::Unit, Self::Unit) | (Choice::Api, Self::Api) | (Choice::Node, Self::Node)
+            (Choice::All, _)
+                | (Choice::Unit, Self::Unit)
+                | (Choice::Api, Self::Api)
+                | (Choice::Stores, Self::Stores)
+                | (Choice::Node, Self::Node)
         )
     }
 }
@@ -71,7 +79,7 @@ struct Suite {
     arguments: &'static [&'static str],
 }
 
-const SUITES: [Suite; 7] = [
+const SUITES: [Suite; 8] = [
     Suite { tier: Tier::Unit, name: "libraries and programs", targets: &["--lib", "--bins"], arguments: &[] },
     Suite { tier: Tier::Unit, name: "what must not compile", targets: &["--test", "compile_fail"], arguments: &[] },
     Suite { tier: Tier::Unit, name: "examples in the docs", targets: &["--doc"], arguments: &[] },
@@ -90,6 +98,7 @@ const SUITES: [Suite; 7] = [
         // They load the machine: fifty runs at once, or an operator that is killed over and over.
         arguments: &["--test-threads=1", "leader::", "many::", "keys::"],
     },
+    Suite { tier: Tier::Stores, name: "stores", targets: &["--test", "stores"], arguments: &["--test-threads=8"] },
     Suite { tier: Tier::Node, name: "node", targets: &["--test", "node"], arguments: &[] },
 ];
 
@@ -146,7 +155,7 @@ fn prepare(tiers: &[Tier]) -> Result<()> {
         );
         packages::ensure(&[packages::NODE, packages::BUSYBOX, packages::BUILD_IMAGES].concat())?;
     }
-    if tiers.contains(&Tier::Api) || tiers.contains(&Tier::Node) {
+    if tiers.iter().any(|tier| *tier != Tier::Unit) {
         Tools::ensure().context("get the programs of the local cluster")?;
         Tools::helm().context("get helm")?;
     }

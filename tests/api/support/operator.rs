@@ -219,7 +219,7 @@ async fn spawn(cluster: &Cluster, folder: &Path, name: &str, lease: &str) -> Res
         format!(
             "defaultImage: daypass.test/busybox:1\nkeys: {{folder: {}}}\nhttp: {{address: '127.0.0.1:0'}}\n\
              log: {{format: json, level: 'info,daypass=trace'}}\n\
-             lease: {lease}\n",
+             lease: {lease}\nstores: {{allowLocalAddresses: true}}\n",
             keys.display()
         ),
     )?;

@@ -224,7 +224,7 @@ impl Cluster {
 }
 
 /// Tells rustls which implementation to use.
-fn choose_cryptography() {
+pub(crate) fn choose_cryptography() {
     // Only fails where another part of the program chose before, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }

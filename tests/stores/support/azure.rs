@@ -211,12 +211,7 @@ async fn serve(
     let query = fields(uri.query().unwrap_or_default().as_bytes());
     let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let caller = control.caller(authorization);
-    control.record(Call {
-        method: method.to_string(),
-        path: uri.path().to_owned(),
-        query: query.clone(),
-        signed_in: caller.is_some(),
-    });
+    control.record(Call { path: uri.path().to_owned(), signed_in: caller.is_some() });
     let path = uri.path().trim_matches('/').to_owned();
     let segments: Vec<&str> = path.split('/').collect();
     let name = segments.get(1).copied().unwrap_or("list").to_ascii_lowercase();
@@ -234,7 +229,7 @@ async fn serve(
         answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge.parse().unwrap());
         return answer;
     };
-    if query.get("api-version").map(String::as_str) != Some("2025-07-01") && !query.contains_key("sdk") {
+    if query.get("api-version").map(String::as_str) != Some("2025-07-01") {
         return wrong(400, "");
     }
     if name != "list" && !may(&caller, &caller.replace('-', "-0"), &name) {
@@ -382,14 +377,9 @@ impl Served {
 }
 
 /// Entra's token endpoint.
-async fn issue(State(served): State<Arc<Served>>, method: Method, uri: Uri, body: Bytes) -> Response {
+async fn issue(State(served): State<Arc<Served>>, uri: Uri, body: Bytes) -> Response {
     let control = &served.control;
-    control.record(Call {
-        method: method.to_string(),
-        path: uri.path().to_owned(),
-        query: HashMap::new(),
-        signed_in: false,
-    });
+    control.record(Call { path: uri.path().to_owned(), signed_in: false });
     if let Some(fault) = control.strike("entra")
         && let Some(answer) = answer_of(fault, error).await
     {

@@ -8,11 +8,15 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{StatusCode, header};
 use axum::response::Response;
+use daypass::api::TeamSecretStoreSpec;
 use daypass::secret::SecretValue;
 use daypass::stores::sign_in::{Issuer, Proofs, Subject, Token};
 use daypass::stores::{Fetched, Stage, StoreError};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
+use kube::api::PostParams;
+use kube::{Api, Client};
 use serde_json::Value;
 
 /// What a server says in every error. It must never be seen behind the backend.
@@ -56,9 +60,7 @@ impl Fault {
 /// One call that reached a double.
 #[derive(Clone, Debug)]
 pub struct Call {
-    pub method: String,
     pub path: String,
-    pub query: HashMap<String, String>,
     pub signed_in: bool,
 }
 
@@ -91,10 +93,6 @@ impl Control {
         let (_, fault, times) = faults.iter_mut().find(|(of, _, times)| of.eq_ignore_ascii_case(name) && *times > 0)?;
         *times -= 1;
         Some(fault.clone())
-    }
-
-    pub fn heal(&self) {
-        self.faults.lock().unwrap().clear();
     }
 
     pub fn record(&self, call: Call) {
@@ -181,6 +179,32 @@ pub fn table_review() -> Review {
         let caller = token.strip_suffix(&format!("@{audience}")).and_then(|token| token.strip_prefix("token-of-"));
         std::future::ready(caller.map(str::to_owned)).boxed()
     })
+}
+
+/// A review by the API server: a `ServiceAccount`'s token is its namespace's.
+pub fn api_review(client: Client) -> Review {
+    Arc::new(move |token, audience| {
+        let reviews = Api::<TokenReview>::all(client.clone());
+        async move {
+            let spec = TokenReviewSpec { token: Some(token), audiences: Some(vec![audience.clone()]) };
+            let review = TokenReview { spec, ..TokenReview::default() };
+            let status = reviews.create(&PostParams::default(), &review).await.ok()?.status?;
+            let good = status.authenticated == Some(true) && status.audiences?.contains(&audience);
+            // `system:serviceaccount:NAMESPACE:NAME`
+            let user = status.user?.username.filter(|_| good)?;
+            user.strip_prefix("system:serviceaccount:")?.split(':').next().map(str::to_owned)
+        }
+        .boxed()
+    })
+}
+
+/// The store of an example.
+pub fn store_of_example(file: &str) -> TeamSecretStoreSpec {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/stores").join(file);
+    let text = std::fs::read_to_string(path).unwrap();
+    let objects = text.split("\n---\n").map(|object| serde_yaml::from_str::<Value>(object).unwrap());
+    let store = objects.into_iter().find(|object| object["kind"] == "TeamSecretStore").unwrap();
+    serde_json::from_value(store["spec"].clone()).unwrap()
 }
 
 /// Proofs out of a fixed table: a ServiceAccount's token says whose it is and what for.

@@ -130,12 +130,7 @@ async fn serve(
     let query = fields(uri.query().unwrap_or_default().as_bytes());
     let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let caller = control.caller(authorization);
-    control.record(Call {
-        method: method.to_string(),
-        path: uri.path().to_owned(),
-        query: query.clone(),
-        signed_in: caller.is_some(),
-    });
+    control.record(Call { path: uri.path().to_owned(), signed_in: caller.is_some() });
     let path = uri.path().trim_start_matches('/').to_owned();
     let segments: Vec<&str> = path.split('/').collect();
     let about = match segments[..] {

@@ -1,0 +1,74 @@
+//! Stores as their admins write to them: with credentials of their own, found where the vendors' tools keep them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use kube::Client;
+
+use super::kubernetes::KubernetesStore;
+use super::settings::StoreSettings;
+#[cfg(feature = "rest")]
+use super::sign_in::OwnToken;
+use super::{SecretStore, Stage, StoreError};
+use crate::api::{BackendKind, TeamSecretStoreSpec};
+#[cfg(feature = "rest")]
+use crate::secret::SecretValue;
+
+/// The store that an object of the team describes, asked with the caller's own credentials. Not the sealed one, which is
+/// written by sealing.
+///
+/// # Errors
+/// The object cannot be used, or the caller has no credentials where they are looked for: the text says where.
+pub async fn open(client: Client, team: &str, spec: &TeamSecretStoreSpec) -> Result<Arc<dyn SecretStore>, StoreError> {
+    // What the operator's network must be kept from, the caller's own may reach.
+    let settings = StoreSettings { allow_local_addresses: true, ..StoreSettings::default() };
+    match spec.backend() {
+        Some(BackendKind::Kubernetes) => {
+            let backend = spec.kubernetes.clone().unwrap_or_default();
+            Ok(Arc::new(KubernetesStore::new(client, team, &backend)?))
+        }
+        #[cfg(feature = "vault")]
+        Some(BackendKind::Vault) => {
+            let backend = spec.vault.clone().unwrap_or_default();
+            let token = vault_token().ok_or_else(|| {
+                missing("Vault", "`vault login` (or `bao login`) writes ~/.vault-token; $VAULT_TOKEN works too")
+            })?;
+            Ok(Arc::new(super::vault::VaultStore::with_own_token(team, &backend, &settings, token)?))
+        }
+        Some(other) => Err(StoreError::Unsupported(format!(
+            "this program writes to no store of the backend {}: use its own tools",
+            other.as_str()
+        ))),
+        None => Err(StoreError::unavailable(Stage::Address, "the store names no backend")),
+    }
+}
+
+/// `$VAULT_TOKEN`, `$BAO_TOKEN`, else the file that `vault login` writes.
+#[cfg(feature = "vault")]
+fn vault_token() -> Option<Box<OwnToken>> {
+    let file = || std::fs::read(home()?.join(".vault-token")).ok();
+    own(variable("VAULT_TOKEN").or_else(|| variable("BAO_TOKEN")).or_else(file)?)
+}
+
+/// A token without the newline that files and shells add.
+#[cfg(feature = "rest")]
+fn own(bytes: Vec<u8>) -> Option<Box<OwnToken>> {
+    let bytes = zeroize::Zeroizing::new(bytes);
+    let token = bytes.trim_ascii().to_vec();
+    (!token.is_empty()).then(|| Box::new(OwnToken(Arc::new(SecretValue::new(token)))))
+}
+
+#[cfg(feature = "rest")]
+fn variable(name: &str) -> Option<Vec<u8>> {
+    std::env::var(name).ok().filter(|value| !value.is_empty()).map(String::into_bytes)
+}
+
+#[cfg(feature = "rest")]
+fn home() -> Option<PathBuf> {
+    std::env::var_os("HOME").map(PathBuf::from)
+}
+
+#[cfg(feature = "rest")]
+fn missing(backend: &str, mend: &str) -> StoreError {
+    StoreError::unavailable(Stage::SignIn, format!("you have no credentials for {backend}: {mend}"))
+}

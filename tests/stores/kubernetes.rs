@@ -1,0 +1,74 @@
+//! The backend `kubernetes` against the real API server.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use daypass::api::KubernetesBackend;
+use daypass::stores::StoreError;
+use daypass::stores::kubernetes::KubernetesStore;
+use daypass_testcluster::Cluster;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::Api;
+use kube::api::PostParams;
+use serde_json::json;
+
+use crate::contract::{Can, Subject, get, holds};
+
+/// Lets a user read Secrets of a namespace: those, or all where none is named.
+async fn let_read(cluster: &Cluster, namespace: &str, user: &str, names: &[&str]) -> Result<()> {
+    let client = cluster.admin()?;
+    let role: Role = serde_json::from_value(json!({
+        "metadata": {"name": "read"},
+        "rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"], "resourceNames": names}],
+    }))?;
+    Api::<Role>::namespaced(client.clone(), namespace).create(&PostParams::default(), &role).await?;
+    let binding: RoleBinding = serde_json::from_value(json!({
+        "metadata": {"name": "read"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "read"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+    }))?;
+    Api::<RoleBinding>::namespaced(client, namespace).create(&PostParams::default(), &binding).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_contract_holds() -> Result<()> {
+    let cluster = Cluster::shared().await?;
+    let team = cluster.namespace("kube-store").await?;
+    let_read(cluster, &team, "store-reader", &[]).await?;
+    let open = |client| KubernetesStore::new(client, &team, &KubernetesBackend::default());
+    holds(&Subject {
+        reader: Arc::new(open(cluster.client_as("store-reader", &[])?)?),
+        admin: Arc::new(open(cluster.admin()?)?),
+        stranger: Arc::new(open(cluster.client_as("somebody", &[])?)?),
+        can: Can { pin: false, destroy: true, list: false, binary: true, set_again: true },
+    })
+    .await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_granted_by_name_is_denied_and_says_what_to_type() -> Result<()> {
+    let cluster = Cluster::shared().await?;
+    let team = cluster.namespace("kube-named").await?;
+    let_read(cluster, &team, "named-reader", &["hf-token"]).await?;
+    let secrets = Api::<Secret>::namespaced(cluster.admin()?, &team);
+    for name in ["hf-token", "other"] {
+        let secret: Secret = serde_json::from_value(json!({
+            "metadata": {"name": name}, "stringData": {"token": format!("value of {name}"), "else": "canary"},
+        }))?;
+        secrets.create(&PostParams::default(), &secret).await?;
+    }
+    let spec = KubernetesBackend { key: Some("token".into()), ..KubernetesBackend::default() };
+    let store = KubernetesStore::new(cluster.client_as("named-reader", &[])?, &team, &spec)?;
+    assert_eq!(get(&store, "HF_TOKEN", None).await?.0, b"value of hf-token");
+    let denied = get(&store, "OTHER", None).await;
+    let Err(StoreError::Denied(text)) = denied else { panic!("{denied:?}") };
+    assert!(text.contains("--resource-name=other"), "{text}");
+    let spec = KubernetesBackend { key: Some("none".into()), ..KubernetesBackend::default() };
+    let store = KubernetesStore::new(cluster.client_as("named-reader", &[])?, &team, &spec)?;
+    let missing = get(&store, "HF_TOKEN", None).await;
+    assert!(matches!(&missing, Err(StoreError::NotFound(text)) if text.contains("kubernetes.key")), "{missing:?}");
+    Ok(())
+}

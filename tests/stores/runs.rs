@@ -1,0 +1,206 @@
+//! Sandboxes that get their values from a real OpenBao, through the operator with the chart's own rights.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use daypass::api::{
+    CHANGED, ConditionStatus, ConditionType, Phase, Reason, SandboxStatus, TeamSecretStore, TeamSecretStoreStatus,
+};
+use daypass_testcluster::{OpenBao, poll};
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+
+use crate::cluster::{Team, operator};
+use crate::support::{Canned, Reply};
+
+/// A team with a store `vault` in a server that lets it sign in.
+async fn team_with_vault(prefix: &str) -> Result<(Team, OpenBao)> {
+    let operator = operator().await?;
+    let team = Team::new(operator, prefix).await?;
+    let server = OpenBao::start().await?;
+    set_up(&team, &server).await?;
+    let sign_in = json!({"serviceAccount": {"name": "default"}});
+    make_store(&team, "vault", &server.address(), &sign_in, json!({})).await?;
+    let_mint(&team).await?;
+    Ok((team, server))
+}
+
+/// What an admin of Vault does for the team.
+async fn set_up(team: &Team, server: &OpenBao) -> Result<()> {
+    server.trust(team.cluster).await?;
+    server.let_read(&team.namespace, "default", "60s").await
+}
+
+async fn make_store(team: &Team, name: &str, address: &str, sign_in: &Value, more: Value) -> Result<()> {
+    let mut spec = json!({"vault": {
+        "address": address, "role": team.namespace, "connection": {"insecure": true}, "signIn": sign_in,
+    }});
+    if let (Value::Object(spec), Value::Object(more)) = (&mut spec, more) {
+        spec.extend(more);
+    }
+    let store = json!({"apiVersion": "daypass.dev/v1alpha1", "kind": "TeamSecretStore", "metadata": {"name": name}, "spec": spec});
+    team.apply(store).await
+}
+
+/// The Role that the team grants for its one ServiceAccount.
+async fn let_mint(team: &Team) -> Result<()> {
+    team.apply(json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "mint"},
+        "rules": [{"apiGroups": [""], "resources": ["serviceaccounts/token"], "resourceNames": ["default"], "verbs": ["create"]}],
+    }))
+    .await?;
+    team.apply(json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "mint"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "mint"},
+        "subjects": [{"kind": "ServiceAccount", "name": "daypass-operator", "namespace": crate::cluster::NAMESPACE}],
+    }))
+    .await
+}
+
+async fn put(team: &Team, server: &OpenBao, name: &str, value: &str) -> Result<()> {
+    let path = format!("secret/data/daypass/{}/{name}", team.namespace);
+    server.must("POST", &path, json!({"data": {"value": value}})).await?;
+    Ok(())
+}
+
+fn naming(secret: &str) -> Value {
+    json!({"secrets": [{"name": secret, "store": "vault"}]})
+}
+
+async fn store_status(
+    team: &Team,
+    name: &str,
+    what: &str,
+    fits: impl Fn(&TeamSecretStoreStatus) -> bool,
+) -> Result<TeamSecretStoreStatus> {
+    let stores = Api::<TeamSecretStore>::namespaced(team.root.clone(), &team.namespace);
+    poll(Duration::from_secs(60), what, async || {
+        let status = stores.get(name).await?.status.context("no status yet")?;
+        ensure!(fits(&status), "{}", serde_json::to_string(&status)?);
+        Ok(status)
+    })
+    .await
+}
+
+fn ready(status: &TeamSecretStoreStatus) -> Option<(ConditionStatus, Reason)> {
+    let ready = status.conditions.iter().find(|condition| condition.type_ == ConditionType::Ready)?;
+    Some((ready.status, ready.reason))
+}
+
+fn waits_for_the_store(status: &SandboxStatus) -> bool {
+    status.phase == Phase::Pending && status.reason == Some(Reason::StoreUnavailable)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_gets_its_value_and_waits_out_a_server_that_is_down() -> Result<()> {
+    let (team, mut server) = team_with_vault("from-vault").await?;
+    put(&team, &server, "HF_TOKEN", "value from vault").await?;
+    let run = team.run("one", naming("HF_TOKEN")).await?;
+    team.pod(&run).await?;
+    assert_eq!(team.copy(&run).await?, [("HF_TOKEN".to_owned(), "value from vault".to_owned())].into());
+    let status = store_status(&team, "vault", "the store is ready", |status| {
+        ready(status) == Some((ConditionStatus::True, Reason::Ready)) && status.secret_count == Some(1)
+    })
+    .await?;
+    assert_eq!(status.names, ["HF_TOKEN"]);
+    assert!(status.checks.iter().all(|check| check.state == ConditionStatus::True), "{status:?}");
+
+    // The value of the first run is in memory: another name is not.
+    server.kill()?;
+    team.run("two", naming("OTHER")).await?;
+    let status = team.wait("two", "the run says what it waits for", waits_for_the_store).await?;
+    let message = status.message.unwrap_or_default();
+    assert!(message.contains("store vault of team") && message.contains("daypass store check vault"), "{message}");
+    store_status(&team, "vault", "the store says so too", |status| {
+        ready(status) == Some((ConditionStatus::False, Reason::StoreUnavailable))
+    })
+    .await?;
+
+    server.start_again().await?;
+    set_up(&team, &server).await?;
+    put(&team, &server, "OTHER", "value after all").await?;
+    let run = daypass_run(&team, "two").await?;
+    poll(Duration::from_secs(90), "the run goes on by itself", async || {
+        let copy = team.copy(&run).await?;
+        ensure!(copy == [("OTHER".to_owned(), "value after all".to_owned())].into());
+        Ok(())
+    })
+    .await
+}
+
+async fn daypass_run(team: &Team, name: &str) -> Result<String> {
+    let uid = team.sandboxes().get(name).await?.metadata.uid.unwrap_or_default();
+    Ok(daypass::api::names::run_name(name, &uid, "", 1))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_value_reaches_new_runs_at_once_and_running_ones_are_told() -> Result<()> {
+    let (team, server) = team_with_vault("rotates").await?;
+    put(&team, &server, "KEY", "old").await?;
+    let run = team.run("before", naming("KEY")).await?;
+    team.pod(&run).await?;
+    team.play_start(&run).await?;
+    team.wait("before", "it runs", |status| status.phase == Phase::Running).await?;
+
+    put(&team, &server, "KEY", "new").await?;
+    // What the CLI writes after a change: without it the old value would serve until its TTL is over.
+    let stores = Api::<TeamSecretStore>::namespaced(team.admin.clone(), &team.namespace);
+    let stamp = json!({"metadata": {"annotations": {CHANGED: format!("KEY {}", jiff::Timestamp::now())}}});
+    stores.patch("vault", &PatchParams::default(), &Patch::Merge(stamp)).await?;
+    team.wait("before", "the running run is told of the newer version", |status| {
+        status.conditions.iter().any(|condition| condition.reason == Reason::NewerVersion)
+    })
+    .await?;
+    let run = team.run("after", naming("KEY")).await?;
+    team.pod(&run).await?;
+    assert_eq!(team.copy(&run).await?["KEY"], "new");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_mend_is_named() -> Result<()> {
+    let operator = operator().await?;
+    let team = Team::new(operator, "mends").await?;
+    let server = OpenBao::start().await?;
+    set_up(&team, &server).await?;
+    let account = json!({"serviceAccount": {"name": "default"}});
+    make_store(&team, "vault", &server.address(), &account, json!({})).await?;
+    team.run("not-granted", naming("KEY")).await?;
+    let status = team.wait("not-granted", "it waits", waits_for_the_store).await?;
+    assert!(status.message.unwrap_or_default().contains("daypass store grant-sign-in default"));
+
+    make_store(&team, "as-operator", &server.address(), &json!({"operator": {}}), json!({})).await?;
+    team.run("as-operator", json!({"secrets": [{"name": "KEY", "store": "as-operator"}]})).await?;
+    let status = team.wait("as-operator", "it waits", waits_for_the_store).await?;
+    assert!(status.message.unwrap_or_default().contains("stores.operatorIdentity"));
+
+    // Granted, it is there within the operator's next look; what is missing then is the secret.
+    let_mint(&team).await?;
+    let status =
+        team.wait("not-granted", "now the secret is missing", |status| status.reason == Some(Reason::SecretNotFound));
+    assert!(status.await?.message.unwrap_or_default().contains("daypass secret set KEY"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_hangs_delays_nobody_else() -> Result<()> {
+    let (team, server) = team_with_vault("quick").await?;
+    put(&team, &server, "KEY", "value").await?;
+    let slow = Team::new(operator().await?, "hangs").await?;
+    let_mint(&slow).await?;
+    let hanging = Canned::start(vec![Reply::Hang]).await?;
+    make_store(&slow, "vault", hanging.address(), &json!({"serviceAccount": {"name": "default"}}), json!({})).await?;
+    for number in 0..40 {
+        slow.run(&format!("run-{number}"), naming(&format!("KEY_{number}"))).await?;
+    }
+    slow.wait("run-0", "a run of the bad store says so", waits_for_the_store).await?;
+    let mut runs = Vec::new();
+    for number in 0..200 {
+        runs.push(team.run(&format!("run-{number}"), naming("KEY")).await?);
+    }
+    for run in runs {
+        team.pod(&run).await?;
+    }
+    Ok(())
+}

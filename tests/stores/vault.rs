@@ -1,0 +1,214 @@
+//! The backend `vault` against a real OpenBao, whose Kubernetes sign-in asks a real API server.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use daypass::api::{SecretSource, VaultBackend, VaultEngine};
+use daypass::secret::SecretValue;
+use daypass::stores::settings::StoreSettings;
+use daypass::stores::sign_in::{OwnToken, Proof, Subject as Who};
+use daypass::stores::vault::VaultStore;
+use daypass::stores::{SecretStore, Stage, StoreError};
+use daypass_testcluster::{Cluster, OpenBao};
+use serde_json::json;
+
+use crate::contract::{Can, Subject, get, holds};
+use crate::support::{ApiTokens, FixedProofs};
+
+/// Loopback passes, as the cluster admin of a test allows.
+pub fn settings() -> StoreSettings {
+    StoreSettings { allow_local_addresses: true, ..StoreSettings::default() }
+}
+
+/// A store's object for a server at an address.
+pub fn backend(address: &str) -> VaultBackend {
+    VaultBackend {
+        address: address.to_owned(),
+        connection: Some(daypass::api::Connection { insecure: true, ..daypass::api::Connection::default() }),
+        ..VaultBackend::default()
+    }
+}
+
+fn account(name: &str) -> Proof {
+    Proof::Token(Who::Team { name: name.into(), audience: None })
+}
+
+fn own(token: &str) -> Box<OwnToken> {
+    Box::new(OwnToken(Arc::new(SecretValue::new(token.as_bytes().to_vec()))))
+}
+
+/// A server that trusts the shared cluster, and two teams with a role each.
+async fn two_teams() -> Result<(OpenBao, &'static Cluster, [String; 2])> {
+    let cluster = Cluster::shared().await?;
+    let server = OpenBao::start().await?;
+    server.trust(cluster).await?;
+    let teams = [cluster.namespace("vault-a").await?, cluster.namespace("vault-b").await?];
+    for team in &teams {
+        server.let_read(team, "default", "60s").await?;
+    }
+    Ok((server, cluster, teams))
+}
+
+/// The store of `names_of`, signed in as the ServiceAccount `default` of `identity`.
+fn reader(
+    server: &OpenBao,
+    cluster: &Cluster,
+    names_of: &str,
+    identity: &str,
+    spec: &VaultBackend,
+) -> Result<VaultStore> {
+    let proofs = Arc::new(ApiTokens { client: cluster.admin()?, namespace: identity.to_owned() });
+    let spec = VaultBackend { address: server.address(), role: Some(identity.to_owned()), ..spec.clone() };
+    Ok(VaultStore::new(names_of, &spec, &settings(), account("default"), proofs)?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_contract_holds_for_engine_v2() -> Result<()> {
+    let (server, cluster, [a, b]) = two_teams().await?;
+    let spec = backend(&server.address());
+    holds(&Subject {
+        reader: Arc::new(reader(&server, cluster, &a, &a, &spec)?),
+        admin: Arc::new(VaultStore::with_own_token(&a, &spec, &settings(), own(server.root_token()))?),
+        stranger: Arc::new(reader(&server, cluster, &a, &b, &spec)?),
+        can: Can { pin: true, destroy: true, list: true, binary: false, set_again: true },
+    })
+    .await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_contract_holds_for_engine_v1() -> Result<()> {
+    let (server, cluster, [a, b]) = two_teams().await?;
+    server.must("POST", "sys/mounts/kv1", json!({"type": "kv", "options": {"version": "1"}})).await?;
+    let policy = format!("path \"kv1/daypass/{a}/*\" {{ capabilities = [\"read\", \"list\"] }}");
+    server.must("PUT", &format!("sys/policies/acl/{a}"), json!({"policy": policy})).await?;
+    let spec = VaultBackend { mount: Some("kv1".into()), engine: Some(VaultEngine::V1), ..backend(&server.address()) };
+    holds(&Subject {
+        reader: Arc::new(reader(&server, cluster, &a, &a, &spec)?),
+        admin: Arc::new(VaultStore::with_own_token(&a, &spec, &settings(), own(server.root_token()))?),
+        stranger: Arc::new(reader(&server, cluster, &a, &b, &spec)?),
+        can: Can { pin: false, destroy: false, list: true, binary: false, set_again: true },
+    })
+    .await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_that_are_gone_say_how() -> Result<()> {
+    let server = OpenBao::start().await?;
+    let store = VaultStore::with_own_token("team", &backend(&server.address()), &settings(), own(server.root_token()))?;
+    let path = "secret/data/daypass/team/KEY";
+    for value in ["one", "two"] {
+        server.must("POST", path, json!({"data": {"value": value, "other": {"a": 1}}})).await?;
+    }
+    server.must("PUT", "secret/destroy/daypass/team/KEY", json!({"versions": [1]})).await?;
+    let gone = async |version| match get(&store, "KEY", version).await {
+        Err(StoreError::NotFound(text)) => text,
+        other => panic!("{other:?}"),
+    };
+    assert!(gone(Some("1")).await.contains("destroyed"));
+    server.must("DELETE", path, json!(null)).await?;
+    assert!(gone(None).await.contains("deleted"));
+    assert!(gone(Some("2")).await.contains("deleted"));
+    assert!(gone(Some("3")).await.contains("nothing under this path"));
+    let states: Vec<String> = store.history("KEY").await.unwrap().into_iter().map(|version| version.state).collect();
+    assert_eq!(states, ["deleted", "destroyed"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_without_the_key_names_the_field_and_a_key_that_is_no_text_is_json() -> Result<()> {
+    let server = OpenBao::start().await?;
+    server.must("POST", "secret/data/daypass/team/KEY", json!({"data": {"token": "t", "deep": {"a": 1}}})).await?;
+    let ask = async |key: Option<&str>| {
+        let spec = VaultBackend { key: key.map(str::to_owned), ..backend(&server.address()) };
+        let store = VaultStore::with_own_token("team", &spec, &settings(), own(server.root_token())).unwrap();
+        get(&store, "KEY", None).await
+    };
+    assert!(matches!(ask(None).await, Err(StoreError::Malformed(text)) if text.contains("vault.key")));
+    assert_eq!(ask(Some("token")).await?.0, b"t");
+    assert_eq!(ask(Some("deep")).await?.0, br#"{"a":1}"#);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_role_signs_in_and_so_does_a_token() -> Result<()> {
+    let server = OpenBao::start().await?;
+    server.must("POST", "secret/data/daypass/team/KEY", json!({"data": {"value": "v"}})).await?;
+    server.must("POST", "sys/auth/approle", json!({"type": "approle"})).await?;
+    let policy = json!({"policy": "path \"secret/data/daypass/team/*\" { capabilities = [\"read\"] }"});
+    server.must("PUT", "sys/policies/acl/team", policy).await?;
+    server.must("POST", "auth/approle/role/team", json!({"token_policies": ["team"]})).await?;
+    let id = server.must("GET", "auth/approle/role/team/role-id", json!(null)).await?;
+    let secret = server.must("POST", "auth/approle/role/team/secret-id", json!({})).await?;
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let secrets = [
+        ("ROLE", text(&id["data"]["role_id"])),
+        ("SECRET", text(&secret["data"]["secret_id"])),
+        ("TOKEN", server.root_token().to_owned()),
+    ];
+    let proofs = Arc::new(FixedProofs { secrets: secrets.into(), ..FixedProofs::default() });
+    let open = |id: Option<&str>, secret: &str| {
+        let proof = Proof::Secrets(SecretSource { id: id.map(str::to_owned), secret: secret.into() });
+        VaultStore::new("team", &backend(&server.address()), &settings(), proof, proofs.clone()).unwrap()
+    };
+    assert_eq!(get(&open(Some("ROLE"), "SECRET"), "KEY", None).await?.0, b"v");
+    assert_eq!(get(&open(None, "TOKEN"), "KEY", None).await?.0, b"v");
+    let wrong = get(&open(Some("SECRET"), "ROLE"), "KEY", None).await;
+    assert!(matches!(wrong, Err(StoreError::Unavailable { stage: Stage::SignIn, .. })), "{wrong:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sign_in_that_is_refused_is_the_stores_trouble_and_one_that_ran_out_is_renewed() -> Result<()> {
+    let (server, cluster, [a, b]) = two_teams().await?;
+    let spec = backend(&server.address());
+    server.must("POST", &format!("secret/data/daypass/{a}/KEY"), json!({"data": {"value": "v"}})).await?;
+
+    // Another namespace's ServiceAccount may not sign in with this role.
+    let wrong = VaultBackend { role: Some(a.clone()), ..spec.clone() };
+    let proofs = Arc::new(ApiTokens { client: cluster.admin()?, namespace: b });
+    let store = VaultStore::new(&a, &wrong, &settings(), account("default"), proofs)?;
+    let refused = get(&store, "KEY", None).await;
+    let Err(StoreError::Unavailable { stage: Stage::SignIn, why }) = refused else { panic!("{refused:?}") };
+    assert!(why.contains("auth/kubernetes"), "{why}");
+
+    let store = reader(&server, cluster, &a, &a, &spec)?;
+    assert_eq!(get(&store, "KEY", None).await?.0, b"v");
+    // Every token of the role goes at once, as if its time had run out.
+    server.must("PUT", "sys/leases/revoke-prefix/auth/kubernetes/login", json!({})).await?;
+    assert_eq!(get(&store, "KEY", None).await?.0, b"v", "signed in anew");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sealed_server_and_a_mount_that_is_not_there_are_the_stores_trouble() -> Result<()> {
+    let server = OpenBao::start().await?;
+    let open = |mount: &str| {
+        let spec = VaultBackend { mount: Some(mount.into()), ..backend(&server.address()) };
+        VaultStore::with_own_token("team", &spec, &settings(), own(server.root_token())).unwrap()
+    };
+    assert!(open("secret").list().await.unwrap().is_empty(), "nothing is set yet");
+    let missing = open("none").list().await;
+    let Err(StoreError::Unavailable { why, .. }) = missing else { panic!("{missing:?}") };
+    assert!(why.contains("vault.mount"), "{why}");
+    assert!(matches!(get(&open("none"), "KEY", None).await, Err(StoreError::NotFound(_))));
+    server.must("PUT", "sys/seal", json!({})).await?;
+    let sealed = get(&open("secret"), "KEY", None).await;
+    let Err(StoreError::Unavailable { why, .. }) = sealed else { panic!("{sealed:?}") };
+    assert!(why.contains("sealed"), "{why}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_is_throttling() -> Result<()> {
+    let server = OpenBao::start().await?;
+    server.must("POST", "sys/quotas/rate-limit/q", json!({"rate": 1, "path": "secret/"})).await?;
+    let store = VaultStore::with_own_token("team", &backend(&server.address()), &settings(), own(server.root_token()))?;
+    let mut answers = Vec::new();
+    for _ in 0..5 {
+        answers.push(get(&store, "KEY", None).await);
+    }
+    assert!(answers.iter().any(|answer| matches!(answer, Err(StoreError::Throttled { .. }))), "{answers:?}");
+    Ok(())
+}
