@@ -10,6 +10,7 @@ from azure.core.credentials import AccessToken
 from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
 from azure.keyvault.secrets import SecretClient
 from google.api_core import exceptions
+from google.auth.exceptions import RefreshError
 from google.cloud import secretmanager_v1
 from google.cloud.secretmanager_v1.services.secret_manager_service.transports import SecretManagerServiceRestTransport
 from google.oauth2.credentials import Credentials
@@ -83,7 +84,8 @@ def google(address, project, token):
     )
     stranger = secretmanager_v1.SecretManagerServiceClient(transport=unknown)
     request = {"name": f"{parent}/secrets/sdk-0/versions/latest"}
-    refused(exceptions.Unauthorized, stranger.access_secret_version, request=request)
+    # A token that is refused makes the client ask for another, which this credential cannot.
+    refused(RefreshError, stranger.access_secret_version, request=request)
     print("Google: as expected")
 
 
@@ -102,7 +104,12 @@ class Known:
 def azure(vault, ca, token):
     credential = Known(token)
     client = SecretClient(
-        vault_url=vault, credential=credential, connection_verify=ca, verify_challenge_resource=False, retry_total=0
+        vault_url=vault,
+        credential=credential,
+        api_version="2025-07-01",
+        connection_verify=ca,
+        verify_challenge_resource=False,
+        retry_total=0,
     )
     refused(ResourceNotFoundError, client.get_secret, "sdk-key")
     assert credential.scopes[:1] == ["https://vault.azure.net/.default"], "the challenge says what for"
