@@ -30,6 +30,8 @@ pub mod sign_in;
 pub mod template;
 #[cfg(feature = "vault")]
 pub mod vault;
+#[cfg(feature = "wandb")]
+pub mod wandb;
 
 /// One secret that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

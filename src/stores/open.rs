@@ -74,6 +74,17 @@ impl Opener {
                 let proof = self.proof(team, kind, &backend.sign_in, &VaultStore::prefix(team, &backend)?)?;
                 Arc::new(VaultStore::new(team, &backend, &self.settings, proof, self.proofs(team))?)
             }
+            #[cfg(feature = "wandb")]
+            BackendKind::Wandb => {
+                use super::wandb::{SealedKey, WandbStore};
+                let backend = spec.wandb.clone().unwrap_or_default();
+                let values = match values_of(&backend) {
+                    Some(spec) => Some(self.open(team, &spec)?),
+                    None => None,
+                };
+                let key = Box::new(SealedKey { proofs: self.proofs(team), name: backend.api_key.clone() });
+                Arc::new(WandbStore::new(&backend, &self.settings, key, values)?)
+            }
             #[allow(unreachable_patterns, reason = "which backends are left depends on the features")]
             other => {
                 return Err(unusable(&format!(
@@ -107,6 +118,18 @@ impl Opener {
 pub fn undescribed(store: &str) -> Option<TeamSecretStoreSpec> {
     (store == DEFAULT_STORE)
         .then(|| TeamSecretStoreSpec { sealed: Some(crate::api::SealedBackend {}), ..TeamSecretStoreSpec::default() })
+}
+
+/// The manager behind W&B, as the spec of a store of its own.
+#[cfg(feature = "wandb")]
+pub(super) fn values_of(wandb: &crate::api::WandbBackend) -> Option<TeamSecretStoreSpec> {
+    wandb.from.clone().map(|from| TeamSecretStoreSpec {
+        aws: from.aws,
+        gcp: from.gcp,
+        azure: from.azure,
+        kubernetes: from.kubernetes,
+        ..TeamSecretStoreSpec::default()
+    })
 }
 
 fn unusable(why: &str) -> StoreError {

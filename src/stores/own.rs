@@ -35,6 +35,18 @@ pub async fn open(client: Client, team: &str, spec: &TeamSecretStoreSpec) -> Res
             })?;
             Ok(Arc::new(super::vault::VaultStore::with_own_token(team, &backend, &settings, token)?))
         }
+        #[cfg(feature = "wandb")]
+        Some(BackendKind::Wandb) => {
+            let backend = spec.wandb.clone().unwrap_or_default();
+            let key = variable("WANDB_API_KEY")
+                .and_then(own)
+                .ok_or_else(|| missing("W&B", "set $WANDB_API_KEY to a key of a member of the entity"))?;
+            let values = match super::open::values_of(&backend) {
+                Some(spec) => Some(Box::pin(open(client, team, &spec)).await?),
+                None => None,
+            };
+            Ok(Arc::new(super::wandb::WandbStore::new(&backend, &settings, key, values)?))
+        }
         Some(other) => Err(StoreError::Unsupported(format!(
             "this program writes to no store of the backend {}: use its own tools",
             other.as_str()

@@ -127,18 +127,3 @@ async fn another_teams_grant_is_enough() -> Result<()> {
     assert_eq!(team.copy(&run).await?, [("SHARED".into(), "value".into())].into());
     Ok(())
 }
-
-#[tokio::test]
-async fn a_store_of_a_kind_that_is_not_served_is_named() -> Result<()> {
-    let team = Team::new(operator().await?, "vault").await?;
-    team.apply(json!({
-        "apiVersion": "daypass.dev/v1alpha1", "kind": "TeamSecretStore", "metadata": {"name": "vault"},
-        "spec": {"vault": {"address": "https://vault.example:8200", "signIn": {"operator": {}}}},
-    }))
-    .await?;
-    team.run("vault", json!({"secrets": [{"name": "KEY", "store": "vault"}], "secretsTimeoutSeconds": 0})).await?;
-    let status = team.wait_finished("vault").await?;
-    let known = [Some(Reason::StoreUnsupported), Some(Reason::StoreNotFound)];
-    ensure!(known.contains(&status.reason), "{}", json!(status));
-    Ok(())
-}

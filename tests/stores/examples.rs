@@ -75,3 +75,16 @@ async fn vault() -> Result<()> {
     let run = apply(&team, "vault.yaml", "from-vault", &changes).await?;
     gets(&team, &run, "vault's value").await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wandb() -> Result<()> {
+    let team = Team::new(operator().await?, "example-wandb").await?;
+    team.set_secret("WANDB_API_KEY", b"wandb-key").await?;
+    let secret: Secret =
+        serde_json::from_value(json!({"metadata": {"name": "hf-token"}, "stringData": {"value": "behind W&B"}}))?;
+    Api::<Secret>::namespaced(team.root.clone(), &team.namespace).create(&PostParams::default(), &secret).await?;
+    let server = crate::wandb::double(&["HF_TOKEN"]).await?;
+    let address = format!("baseURL: {server}\n    connection:\n      insecure: true");
+    let run = apply(&team, "wandb.yaml", "from-wandb", &[("baseURL: https://api.wandb.ai", &address)]).await?;
+    gets(&team, &run, "behind W&B").await
+}

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod azure;
+mod cli;
 mod contract;
 mod examples;
 mod google;
@@ -13,6 +14,7 @@ mod sdk;
 mod support;
 mod vault;
 mod vault_faults;
+mod wandb;
 
 #[path = "../api/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the tier `api` uses more of it")]

@@ -15,7 +15,7 @@ use crate::cluster::{Team, operator};
 use crate::support::{Canned, Reply};
 
 /// A team with a store `vault` in a server that lets it sign in.
-async fn team_with_vault(prefix: &str) -> Result<(Team, OpenBao)> {
+pub async fn team_with_vault(prefix: &str) -> Result<(Team, OpenBao)> {
     let operator = operator().await?;
     let team = Team::new(operator, prefix).await?;
     let server = OpenBao::start().await?;

@@ -3,6 +3,7 @@
 mod place;
 mod proof;
 mod story;
+mod vault;
 
 use std::io::Read as _;
 use std::path::Path;
@@ -37,12 +38,29 @@ pub(crate) struct Arguments {
     /// The operator's image, where it was pushed already (clusters of kind, k3d and minikube are loaded without)
     #[arg(long, value_name = "REF", requires = "context")]
     image: Option<String>,
+    /// Where the team's values live
+    #[arg(long, value_enum, default_value_t)]
+    store: Kept,
     /// End the local cluster when the demo is over
     #[arg(long, conflicts_with = "context")]
     down: bool,
 }
 
+/// Where the team's values live.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Kept {
+    /// In the embedded store
+    #[default]
+    Sealed,
+    /// In a real OpenBao on this machine, which the operator signs in to by Kubernetes auth
+    Vault,
+}
+
 pub(crate) async fn run(root: &Path, arguments: &Arguments) -> Result<()> {
+    ensure!(
+        arguments.store == Kept::Sealed || arguments.context.is_none(),
+        "--store vault starts its server on this machine, where only the local cluster reaches it: leave --context out"
+    );
     let mut story = Story::new();
     story.step("Programs");
     let program = image::program(root)?;
@@ -87,6 +105,9 @@ async fn tell(root: &Path, arguments: &Arguments, story: &mut Story, place: &Pla
     show(place.kubectl(None).current_dir(root).args(["apply", "-f", "examples/team.yaml"]))?;
     show(place.daypass(ADMIN).args(["store", "init", "-n", TEAM]))?;
 
+    if arguments.store == Kept::Vault {
+        return vault::tell(root, story, place).await;
+    }
     story.step(&format!("{ADMIN} stores a secret; it is sealed on this machine"));
     let value = random_value()?;
     let digest = tools::hex(&Sha256::digest(value.as_bytes()));
@@ -94,32 +115,59 @@ async fn tell(root: &Path, arguments: &Arguments, story: &mut Story, place: &Pla
     println!("   its SHA-256, computed here:  {digest}");
 
     story.step(&format!("{MEMBER} applies examples/sandbox.yaml, which names it"));
-    let mut delete = place.kubectl(Some(MEMBER));
-    quiet(delete.args(["delete", "sandbox", SANDBOX, "-n", TEAM, "--ignore-not-found"]))?;
-    let mark = place.local.as_ref().map(|cluster| cluster.audit().mark()).transpose()?;
+    forget(place, SANDBOX)?;
+    let mark = mark(place)?;
     show(place.kubectl(Some(MEMBER)).current_dir(root).args(["apply", "-n", TEAM, "-f", "examples/sandbox.yaml"]))?;
-    let uid = field(place, "{.metadata.uid}")?;
-    let run = names::run_name(SANDBOX, &uid, "", 1);
+    let (uid, run) = the_run(place, SANDBOX)?;
+    container_has_it(story, place, &run, &digest).await?;
+    ends(story, place)?;
+    leaves_on_record(story, place, &uid, mark).await
+}
 
+/// Deletes the Sandbox of the last demo.
+fn forget(place: &Place, sandbox: &str) -> Result<()> {
+    let mut delete = place.kubectl(Some(MEMBER));
+    quiet(delete.args(["delete", "sandbox", sandbox, "-n", TEAM, "--ignore-not-found"])).map(drop)
+}
+
+/// Where the API server's audit log stands.
+fn mark(place: &Place) -> Result<Option<Mark>> {
+    place.local.as_ref().map(|cluster| cluster.audit().mark()).transpose()
+}
+
+/// A Sandbox's UID, and the name of its run.
+fn the_run(place: &Place, sandbox: &str) -> Result<(String, String)> {
+    let uid = field(place, sandbox, "{.metadata.uid}")?;
+    let run = names::run_name(sandbox, &uid, "", 1);
+    Ok((uid, run))
+}
+
+async fn container_has_it(story: &mut Story, place: &Place, run: &str, digest: &str) -> Result<()> {
     story.step("The container has the variable");
-    container_has(place, &run, &digest).await?;
+    container_has(place, run, digest).await?;
 
     story.step("The cluster has no copy any more, while the container runs");
-    copy_is_gone(place, &run).await?;
+    copy_is_gone(place, run).await
+}
 
+fn ends(story: &mut Story, place: &Place) -> Result<()> {
     story.step("The run ends");
     let mut wait = place.kubectl(Some(MEMBER));
     show(
         wait.args(["wait", "-n", TEAM, "--for=condition=Finished", "--timeout=120s"]).arg(format!("sandbox/{SANDBOX}")),
     )?;
     show(place.kubectl(Some(MEMBER)).args(["get", "sandbox", SANDBOX, "-n", TEAM]))?;
-    let (exit, exposure) = (field(place, "{.status.exitCode}")?, field(place, "{.status.secretExposureMilliseconds}")?);
+    let exit = field(place, SANDBOX, "{.status.exitCode}")?;
+    let exposure = field(place, SANDBOX, "{.status.secretExposureMilliseconds}")?;
     ensure!(exit == "0", "the exit code is {exit}");
     ensure!(!exposure.is_empty(), "the status does not say how long the copy was there");
     println!("   the copy was in the cluster for {exposure} ms");
+    Ok(())
+}
 
+async fn leaves_on_record(story: &mut Story, place: &Place, uid: &str, mark: Option<Mark>) -> Result<()> {
     story.step("What the operator has on record of this run");
-    proof::audit_records(place, &uid).await?;
+    proof::audit_records(place, uid).await?;
 
     story.step("What it has written to the API server for it");
     writes(place, mark).await
@@ -197,7 +245,7 @@ async fn container_has(place: &Place, run: &str, digest: &str) -> Result<()> {
 
 async fn copy_is_gone(place: &Place, run: &str) -> Result<()> {
     poll(SOON, "the removal is proven", async || {
-        let state = field(place, "{.status.secretsState}")?;
+        let state = field(place, SANDBOX, "{.status.secretsState}")?;
         ensure!(state == "Removed", "the status says {state:?}");
         Ok(())
     })
@@ -226,10 +274,10 @@ async fn writes(place: &Place, mark: Option<Mark>) -> Result<()> {
     Ok(())
 }
 
-/// A field of the Sandbox.
-fn field(place: &Place, path: &str) -> Result<String> {
+/// A field of a Sandbox.
+fn field(place: &Place, sandbox: &str, path: &str) -> Result<String> {
     let mut get = place.kubectl(Some(MEMBER));
-    get.args(["get", "sandbox", SANDBOX, "-n", TEAM, "-o"]).arg(format!("jsonpath={path}"));
+    get.args(["get", "sandbox", sandbox, "-n", TEAM, "-o"]).arg(format!("jsonpath={path}"));
     quiet(&mut get)
 }
 

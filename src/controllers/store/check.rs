@@ -108,8 +108,14 @@ async fn backend(store: &TeamSecretStore, ctx: &Context) -> Checked {
         checks: steps(&walked, read.as_ref()),
         ..Checked::not_ready(Reason::StoreUnavailable, String::new())
     };
+    // Names alone are no store: it says so before anybody asks for a value.
+    let names_only = store.spec.wandb.as_ref().is_some_and(|wandb| wandb.from.is_none());
+    let not_readable = StoreError::Unsupported(
+        "W&B lists names and gives no values: set wandb.from to the manager that keeps them".into(),
+    );
     let trouble = match (&walked, &read) {
         (Err(error), _) => Some(error),
+        _ if names_only => Some(&not_readable),
         (Ok(_), Some(Err(error))) if !matches!(error, StoreError::NotFound(_)) => Some(error),
         _ => None,
     };
