@@ -108,9 +108,10 @@ impl Elsewhere {
         let value = value::read(&args.value, name, session.ask.as_mut())?;
         let write = if args.keep { Write::Keep } else { Write::Replace };
         let written = self.backend.put(name, &value, write).await;
+        // After an error too: the change may have come half way.
+        self.tell_operator(session, cluster, name).await;
         let version =
             written.map_err(|error| told(&format!("rotate {name} of team {team} in {}", self.place()), &error))?;
-        self.tell_operator(session, cluster, name).await;
         let kept = match write {
             Write::Keep => "Older versions are kept for runs that pin one, as far as the backend keeps them.",
             _ => "Older versions resolve no more, as far as the backend takes them away.",
@@ -180,8 +181,9 @@ impl Elsewhere {
         let question = format!("Delete {name} of team {team} in {}, all versions?", self.place());
         confirm(session.ask.as_mut(), args.yes, &question)?;
         let deleted = self.backend.delete(name).await;
-        deleted.map_err(|error| told(&format!("delete {name} of team {team} in {}", self.place()), &error))?;
+        // After an error too: a backend may keep a deleted secret for a while, and says so.
         self.tell_operator(session, cluster, name).await;
+        deleted.map_err(|error| told(&format!("delete {name} of team {team} in {}", self.place()), &error))?;
         let runs = if report.items.is_empty() {
             String::new()
         } else {

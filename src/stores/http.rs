@@ -246,9 +246,11 @@ impl Http {
         Ok(Self { client, base, shown: address.to_owned(), host: None })
     }
 
-    /// Whether the URL is one of this server's own: a page of a list must not lead elsewhere.
+    /// Whether the URL is one of this server's own, as the store writes its address: a page of a list must not lead
+    /// elsewhere.
     pub fn is_own(&self, url: &str) -> bool {
-        Url::parse(url).is_ok_and(|url| url.origin() == self.base.origin())
+        let origin = |url: &str| Url::parse(url).ok().map(|url| url.origin());
+        origin(url).is_some_and(|own| origin(&self.shown) == Some(own))
     }
 
     /// Asks, and reads the whole answer.
@@ -553,5 +555,8 @@ mod tests {
         }
         assert!(http.is_own("https://127.0.0.1:1/next?page=2"));
         assert!(!http.is_own("https://127.0.0.1:2/next"));
+        let named = Connection { server_name: Some("vault.internal".into()), ..Connection::default() };
+        let http = Http::of_store("https://vault.example.com", Some(&named), &settings).ok().unwrap();
+        assert!(http.is_own("https://vault.example.com/next") && !http.is_own("https://vault.internal/next"));
     }
 }

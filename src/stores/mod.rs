@@ -16,6 +16,12 @@ use crate::secret::SecretValue;
 mod answered;
 #[cfg(feature = "aws")]
 pub mod aws;
+#[cfg(feature = "azure")]
+pub mod azure;
+#[cfg(any(feature = "azure", feature = "gcp"))]
+mod bearer;
+#[cfg(feature = "gcp")]
+pub mod gcp;
 #[cfg(feature = "rest")]
 pub mod http;
 pub mod kubernetes;

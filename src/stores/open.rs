@@ -57,6 +57,23 @@ impl Opener {
                 let proof = self.proof(team, kind, &backend.sign_in, &AwsStore::prefix(team, &backend)?)?;
                 Arc::new(AwsStore::new(team, &backend, &self.settings, proof, self.proofs(team))?)
             }
+            #[cfg(feature = "gcp")]
+            BackendKind::Gcp => {
+                use super::gcp::GcpStore;
+                let backend = spec.gcp.clone().unwrap_or_default();
+                if backend.sign_in.operator.is_some() {
+                    GcpStore::check_prefix_tells(&backend)?;
+                }
+                let proof = self.proof(team, kind, &backend.sign_in, &GcpStore::prefix(team, &backend)?)?;
+                Arc::new(GcpStore::new(team, &backend, &self.settings, proof, self.proofs(team))?)
+            }
+            #[cfg(feature = "azure")]
+            BackendKind::Azure => {
+                use super::azure::AzureStore;
+                let backend = spec.azure.clone().unwrap_or_default();
+                let proof = self.proof(team, kind, &backend.sign_in, &AzureStore::prefix(team, &backend)?)?;
+                Arc::new(AzureStore::new(team, &backend, &self.settings, proof, self.proofs(team))?)
+            }
             #[cfg(feature = "vault")]
             BackendKind::Vault => {
                 use super::vault::VaultStore;

@@ -40,6 +40,26 @@ pub async fn open(client: Client, team: &str, spec: &TeamSecretStoreSpec) -> Res
             })?;
             Ok(Arc::new(super::vault::VaultStore::with_own_token(team, &backend, &settings, token)?))
         }
+        #[cfg(feature = "gcp")]
+        Some(BackendKind::Gcp) => {
+            let backend = spec.gcp.clone().unwrap_or_default();
+            let token = variable("CLOUDSDK_AUTH_ACCESS_TOKEN").and_then(own).ok_or_else(|| {
+                missing("Google", "`export CLOUDSDK_AUTH_ACCESS_TOKEN=$(gcloud auth print-access-token)`")
+            })?;
+            Ok(Arc::new(super::gcp::GcpStore::with_own_token(team, &backend, &settings, token)?))
+        }
+        #[cfg(feature = "azure")]
+        Some(BackendKind::Azure) => {
+            let backend = spec.azure.clone().unwrap_or_default();
+            let token = variable("AZURE_ACCESS_TOKEN").and_then(own).ok_or_else(|| {
+                missing(
+                    "Azure",
+                    "`export AZURE_ACCESS_TOKEN=$(az account get-access-token --resource https://vault.azure.net \
+                     --query accessToken --output tsv)`",
+                )
+            })?;
+            Ok(Arc::new(super::azure::AzureStore::with_own_token(team, &backend, &settings, token)?))
+        }
         #[cfg(feature = "wandb")]
         Some(BackendKind::Wandb) => {
             let backend = spec.wandb.clone().unwrap_or_default();

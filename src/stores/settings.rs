@@ -28,7 +28,9 @@ pub struct OperatorIdentity {
     pub namespace: String,
     /// The backend.
     pub backend: BackendKind,
-    /// What every name of the store must begin with there, as the backend writes it: `daypass/ml-team/`.
+    /// What every name of the store must begin with there, as the backend writes it: `daypass/ml-team/`. One that ends
+    /// with `/` covers all folders below. Any other must be the whole of what the store's template puts before `{name}`:
+    /// `daypass-ml-` would else cover the team `ml-two` too.
     pub prefix: String,
 }
 
@@ -41,6 +43,8 @@ pub struct Endpoints {
     pub aws_sts: String,
     /// Google's token exchange.
     pub google_sts: String,
+    /// Google's tokens for key files of service accounts.
+    pub google_oauth: String,
     /// Google's service account impersonation.
     pub google_iam_credentials: String,
     /// Microsoft Entra.
@@ -54,6 +58,7 @@ impl Default for Endpoints {
         Self {
             aws_sts: String::new(),
             google_sts: "https://sts.googleapis.com".into(),
+            google_oauth: "https://oauth2.googleapis.com".into(),
             google_iam_credentials: "https://iamcredentials.googleapis.com".into(),
             azure_authority: "https://login.microsoftonline.com".into(),
             wandb: "https://api.wandb.ai".into(),
@@ -77,7 +82,9 @@ impl StoreSettings {
     /// It may not: the text says what the cluster admin would set.
     pub fn may_use_operator_identity(&self, team: &str, backend: BackendKind, prefix: &str) -> Result<(), StoreError> {
         let allowed = self.operator_identity.iter().any(|permission| {
-            permission.namespace == team && permission.backend == backend && prefix.starts_with(&permission.prefix)
+            let covers = prefix == permission.prefix
+                || (permission.prefix.ends_with('/') && prefix.starts_with(&permission.prefix));
+            permission.namespace == team && permission.backend == backend && covers
         });
         if allowed {
             return Ok(());
@@ -116,12 +123,16 @@ mod tests {
     fn the_operators_identity_is_for_whom_it_is_allowed() {
         let permission =
             OperatorIdentity { namespace: "a".into(), backend: BackendKind::Aws, prefix: "daypass/a/".into() };
-        let settings = StoreSettings { operator_identity: vec![permission], ..StoreSettings::default() };
+        let flat = OperatorIdentity { namespace: "a".into(), backend: BackendKind::Gcp, prefix: "daypass-a-".into() };
+        let settings = StoreSettings { operator_identity: vec![permission, flat], ..StoreSettings::default() };
         let may = |team, backend, prefix| settings.may_use_operator_identity(team, backend, prefix).is_ok();
         assert!(may("a", BackendKind::Aws, "daypass/a/"));
         assert!(may("a", BackendKind::Aws, "daypass/a/keys/"));
         assert!(!may("b", BackendKind::Aws, "daypass/a/"));
         assert!(!may("a", BackendKind::Vault, "daypass/a/"));
         assert!(!may("a", BackendKind::Aws, "daypass/"));
+        assert!(may("a", BackendKind::Gcp, "daypass-a-"));
+        // What the team `a-b` has.
+        assert!(!may("a", BackendKind::Gcp, "daypass-a-b-"));
     }
 }

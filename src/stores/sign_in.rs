@@ -23,6 +23,8 @@ use crate::secret::SecretValue;
 
 /// How long a token lives, in seconds: the shortest that the API server makes.
 const TOKEN_SECONDS: i64 = 600;
+/// How long a backend's token is kept at most, whatever the backend says.
+const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);
 
 /// What a store signs in with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -207,10 +209,11 @@ impl KeptToken {
         match self.issuer.issue().await {
             Ok(token) => {
                 let value = Arc::new(token.value);
+                let lifetime = token.lifetime.map(|lifetime| lifetime.min(LONGEST_LIFE));
                 *kept = Some(Kept {
                     value: value.clone(),
-                    renew: token.lifetime.map(|lifetime| now + lifetime * 2 / 3),
-                    end: token.lifetime.map(|lifetime| now + lifetime),
+                    renew: lifetime.map(|lifetime| now + lifetime * 2 / 3),
+                    end: lifetime.map(|lifetime| now + lifetime),
                 });
                 Ok(value)
             }
@@ -275,6 +278,23 @@ mod tests {
         tokio::time::advance(Duration::from_secs(2)).await;
         token.get().await.unwrap();
         assert_eq!(issued.load(Ordering::Relaxed), 2);
+    }
+
+    struct Endless;
+
+    impl Issuer for Endless {
+        fn issue(&self) -> BoxFuture<'_, Result<Token, StoreError>> {
+            let token = Token { value: SecretValue::new(vec![0]), lifetime: Some(Duration::from_secs(u64::MAX)) };
+            Box::pin(std::future::ready(Ok(token)))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_life_that_no_clock_holds_is_cut() {
+        let token = KeptToken::new(Box::new(Endless));
+        let first = token.get().await.unwrap();
+        tokio::time::advance(LONGEST_LIFE).await;
+        assert!(!Arc::ptr_eq(&first, &token.get().await.unwrap()));
     }
 
     #[tokio::test(start_paused = true)]

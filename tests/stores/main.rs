@@ -5,11 +5,14 @@
 
 #[cfg(feature = "aws")]
 mod aws;
+mod azure;
 mod cli;
 mod contract;
 mod examples;
+mod google;
 mod kubernetes;
 mod runs;
+mod sdk;
 mod support;
 mod vault;
 mod vault_faults;

@@ -64,10 +64,16 @@ async fn stores() -> Result<()> {
 
     let (front, counted) = front(&server)?;
     all(&front, |_| "KEY_0".to_owned()).await?;
-    println!("{RUNS} runs that share a secret:     {} question to the backend", counted.questions.load(Ordering::Relaxed));
+    println!(
+        "{RUNS} runs that share a secret:     {} question to the backend",
+        counted.questions.load(Ordering::Relaxed)
+    );
     let (front, counted) = self::front(&server)?;
     all(&front, |run| format!("KEY_{}", run % 100)).await?;
-    println!("{RUNS} runs over 100 secrets:        {} names asked of the backend", counted.names.load(Ordering::Relaxed));
+    println!(
+        "{RUNS} runs over 100 secrets:        {} names asked of the backend",
+        counted.names.load(Ordering::Relaxed)
+    );
 
     println!("timing {TIMED} of each kind, in turns ...");
     let mut times = [Vec::new(), Vec::new(), Vec::new()];

@@ -2,7 +2,11 @@
 
 #[cfg(feature = "aws")]
 pub mod aws_faults;
+pub mod azure;
 mod canned;
+mod canned;
+pub mod double;
+pub mod google;
 #[cfg(feature = "aws")]
 pub mod moto;
 mod proofs;
