@@ -6,7 +6,7 @@ use tracing_subscriber::EnvFilter;
 use super::config::{Log, LogFormat};
 
 /// Below these a client would print whole answers of the API server, and with them what they hold.
-const CAPPED: [&str; 4] = ["kube_client=info", "hyper=info", "hyper_util=info", "rustls=info"];
+const CAPPED: [&str; 5] = ["kube_client=info", "hyper=info", "hyper_util=info", "rustls=info", "aws_=info"];
 
 /// Starts writing logs to standard output.
 ///

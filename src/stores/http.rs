@@ -143,15 +143,25 @@ impl Answer {
 
     /// What every backend says of these statuses alike; none where the backend's module has to look.
     pub fn common_trouble(&self) -> Option<StoreError> {
-        match self.status {
-            429 => Some(StoreError::Throttled { retry_after: self.retry_after }),
-            300..=399 => Some(StoreError::unavailable(
-                Stage::Answer,
-                "the backend redirects, and a token follows no redirect: set the store's address to where it ends",
-            )),
-            500..=599 => Some(StoreError::unavailable(Stage::Answer, format!("the backend answered {}", self.status))),
-            _ => None,
-        }
+        trouble_of(self.status, self.retry_after)
+    }
+
+    /// The bytes themselves, for a library that reads them.
+    pub fn into_body(self) -> Zeroizing<Vec<u8>> {
+        self.body
+    }
+}
+
+/// What a status says at every backend alike.
+pub fn trouble_of(status: u16, retry_after: Option<Duration>) -> Option<StoreError> {
+    match status {
+        429 => Some(StoreError::Throttled { retry_after }),
+        300..=399 => Some(StoreError::unavailable(
+            Stage::Answer,
+            "the backend redirects, and a token follows no redirect: set the store's address to where it ends",
+        )),
+        500..=599 => Some(StoreError::unavailable(Stage::Answer, format!("the backend answered {status}"))),
+        _ => None,
     }
 }
 
@@ -267,24 +277,66 @@ impl Http {
         }
         let method = Method::from_bytes(request.method.as_bytes())
             .map_err(|_| StoreError::Malformed("no such method".into()))?;
-        let mut call = self.client.request(method, url);
+        let body = match request.body {
+            Body::Empty => None,
+            Body::Json(body) => Some(("application/json", body)),
+            Body::Form(body) => Some(("application/x-www-form-urlencoded", body)),
+        };
+        let mut headers = header::HeaderMap::new();
+        for (name, value) in &request.headers {
+            headers.insert(*name, sensitive(value.expose())?);
+        }
+        if let Some((kind, _)) = &body {
+            headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+        }
+        self.exchange(method, url, headers, body.map(|(_, body)| body.to_vec())).await
+    }
+
+    /// Asks with what another library has written for this server, and for no other.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: no answer, or the question is for another server.
+    pub async fn forward(
+        &self,
+        method: &str,
+        url: &str,
+        headers: impl Iterator<Item = (&str, &[u8])>,
+        body: Vec<u8>,
+    ) -> Result<Answer, StoreError> {
+        let asked = Url::parse(url).ok().zip(Url::parse(&self.shown).ok());
+        let (asked, _) = asked.filter(|(asked, shown)| asked.origin() == shown.origin()).ok_or_else(|| {
+            StoreError::unavailable(Stage::Address, format!("{} is asked, and no other server", self.shown))
+        })?;
+        let mut url = self.base.clone();
+        url.set_path(asked.path());
+        url.set_query(asked.query());
+        let unreadable = || StoreError::Malformed("the question is none that HTTP can carry".into());
+        let method = Method::from_bytes(method.as_bytes()).map_err(|_| unreadable())?;
+        let mut map = header::HeaderMap::new();
+        for (name, value) in headers {
+            let name = header::HeaderName::from_bytes(name.as_bytes()).map_err(|_| unreadable())?;
+            // These two are written with the request.
+            if name != header::HOST && name != header::CONTENT_LENGTH {
+                map.append(name, sensitive(value)?);
+            }
+        }
+        self.exchange(method, url, map, Some(body)).await
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        url: Url,
+        headers: header::HeaderMap,
+        body: Option<Vec<u8>>,
+    ) -> Result<Answer, StoreError> {
+        let mut call = self.client.request(method, url).headers(headers);
         if let Some(host) = &self.host {
             call = call.header(header::HOST, host);
         }
-        for (name, value) in &request.headers {
-            let mut value = header::HeaderValue::from_bytes(value.expose()).map_err(|_| {
-                StoreError::unavailable(Stage::SignIn, "the store's own credential holds what no header can carry")
-            })?;
-            value.set_sensitive(true);
-            call = call.header(*name, value);
+        if let Some(body) = body {
+            call = call.body(body);
         }
-        call = match request.body {
-            Body::Empty => call,
-            Body::Json(body) => call.header(header::CONTENT_TYPE, "application/json").body(body.to_vec()),
-            Body::Form(body) => {
-                call.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded").body(body.to_vec())
-            }
-        };
         let mut answer = call.send().await.map_err(|error| self.failure(&error))?;
         let status = answer.status().as_u16();
         let retry_after = answer
@@ -338,6 +390,15 @@ impl Http {
         };
         StoreError::unavailable(stage, why)
     }
+}
+
+/// A header's value that stays out of every log.
+fn sensitive(value: &[u8]) -> Result<header::HeaderValue, StoreError> {
+    let mut value = header::HeaderValue::from_bytes(value).map_err(|_| {
+        StoreError::unavailable(Stage::SignIn, "the store's own credential holds what no header can carry")
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// What of our own interest lies below a client's error.

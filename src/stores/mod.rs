@@ -12,7 +12,10 @@ use jiff::Timestamp;
 use crate::secret::SecretValue;
 
 #[cfg(feature = "rest")]
+#[allow(dead_code, reason = "which of it is used depends on the features")]
 mod answered;
+#[cfg(feature = "aws")]
+pub mod aws;
 #[cfg(feature = "azure")]
 pub mod azure;
 #[cfg(any(feature = "azure", feature = "gcp"))]

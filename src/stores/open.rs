@@ -50,6 +50,13 @@ impl Opener {
                 let backend = spec.kubernetes.clone().unwrap_or_default();
                 Arc::new(KubernetesStore::new(self.client.clone(), team, &backend)?)
             }
+            #[cfg(feature = "aws")]
+            BackendKind::Aws => {
+                use super::aws::AwsStore;
+                let backend = spec.aws.clone().unwrap_or_default();
+                let proof = self.proof(team, kind, &backend.sign_in, &AwsStore::prefix(team, &backend)?)?;
+                Arc::new(AwsStore::new(team, &backend, &self.settings, proof, self.proofs(team))?)
+            }
             #[cfg(feature = "gcp")]
             BackendKind::Gcp => {
                 use super::gcp::GcpStore;

@@ -27,6 +27,11 @@ pub async fn open(client: Client, team: &str, spec: &TeamSecretStoreSpec) -> Res
             let backend = spec.kubernetes.clone().unwrap_or_default();
             Ok(Arc::new(KubernetesStore::new(client, team, &backend)?))
         }
+        #[cfg(feature = "aws")]
+        Some(BackendKind::Aws) => {
+            let backend = spec.aws.clone().unwrap_or_default();
+            Ok(Arc::new(super::aws::AwsStore::with_own_credentials(team, &backend, &settings)?))
+        }
         #[cfg(feature = "vault")]
         Some(BackendKind::Vault) => {
             let backend = spec.vault.clone().unwrap_or_default();

@@ -3,6 +3,8 @@
 #![allow(clippy::needless_pass_by_value, reason = "`json!` at the call reads better without a borrow")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[cfg(feature = "aws")]
+mod aws;
 mod azure;
 mod cli;
 mod contract;

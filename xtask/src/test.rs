@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use daypass_testcluster::{Tools, packages};
 
 use crate::cargo::cargo;
-use crate::image;
+use crate::{image, runner};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -27,6 +27,7 @@ pub(crate) struct Arguments {
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Choice {
     Unit,
+    Runner,
     Api,
     Stores,
     Node,
@@ -38,6 +39,8 @@ enum Choice {
 enum Tier {
     /// Nothing
     Unit,
+    /// Python; real Inspect against servers of the tests
+    Runner,
     /// A real control plane; no root
     Api,
     /// A real control plane, and a server for each backend of stores; no root
@@ -47,11 +50,12 @@ enum Tier {
 }
 
 impl Tier {
-    const ALL: [Self; 4] = [Self::Unit, Self::Api, Self::Stores, Self::Node];
+    const ALL: [Self; 5] = [Self::Unit, Self::Runner, Self::Api, Self::Stores, Self::Node];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Unit => "unit",
+            Self::Runner => "runner",
             Self::Api => "api",
             Self::Stores => "stores",
             Self::Node => "node",
@@ -63,6 +67,7 @@ impl Tier {
             (choice, self),
             (Choice::All, _)
                 | (Choice::Unit, Self::Unit)
+                | (Choice::Runner, Self::Runner)
                 | (Choice::Api, Self::Api)
                 | (Choice::Stores, Self::Stores)
                 | (Choice::Node, Self::Node)
@@ -70,19 +75,21 @@ impl Tier {
     }
 }
 
-/// One call of `cargo test`.
+/// One call of `cargo test`, or of pytest.
 struct Suite {
     tier: Tier,
     name: &'static str,
+    /// None: pytest, for the runner.
     targets: &'static [&'static str],
     /// For the test programs themselves.
     arguments: &'static [&'static str],
 }
 
-const SUITES: [Suite; 8] = [
+const SUITES: [Suite; 9] = [
     Suite { tier: Tier::Unit, name: "libraries and programs", targets: &["--lib", "--bins"], arguments: &[] },
     Suite { tier: Tier::Unit, name: "what must not compile", targets: &["--test", "compile_fail"], arguments: &[] },
     Suite { tier: Tier::Unit, name: "examples in the docs", targets: &["--doc"], arguments: &[] },
+    Suite { tier: Tier::Runner, name: "evaluation runner", targets: &[], arguments: &[] },
     Suite { tier: Tier::Api, name: "the local cluster", targets: &["--test", "control_plane"], arguments: &[] },
     Suite {
         tier: Tier::Api,
@@ -126,7 +133,7 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     let suites: Vec<&Suite> = SUITES.iter().filter(|suite| tiers.contains(&suite.tier)).collect();
 
     // What cannot work should not take minutes to say so.
-    prepare(&tiers)?;
+    prepare(root, &tiers)?;
     build(root, &suites)?;
     let image = if tiers.contains(&Tier::Node) { Some(image::build(root)?) } else { None };
 
@@ -147,7 +154,10 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
 }
 
 /// Gets what the tiers need, and fails where a tier cannot run here.
-fn prepare(tiers: &[Tier]) -> Result<()> {
+fn prepare(root: &Path, tiers: &[Tier]) -> Result<()> {
+    if tiers.contains(&Tier::Runner) {
+        runner::environment(root).context("get the Python packages of the evaluation runner")?;
+    }
     if tiers.contains(&Tier::Node) {
         ensure!(
             image::is_root(),
@@ -155,7 +165,7 @@ fn prepare(tiers: &[Tier]) -> Result<()> {
         );
         packages::ensure(&[packages::NODE, packages::BUSYBOX, packages::BUILD_IMAGES].concat())?;
     }
-    if tiers.iter().any(|tier| *tier != Tier::Unit) {
+    if tiers.iter().any(|tier| !matches!(tier, Tier::Unit | Tier::Runner)) {
         Tools::ensure().context("get the programs of the local cluster")?;
         Tools::helm().context("get helm")?;
     }
@@ -180,30 +190,37 @@ fn build(root: &Path, suites: &[&Suite]) -> Result<()> {
 
 /// Runs a suite, shows what it says, and counts.
 fn run_suite(root: &Path, suite: &Suite, filter: Option<&str>, image: Option<&image::Built>) -> Result<Count> {
-    let mut command = cargo(root, &["test", "--workspace", "--no-fail-fast"]);
-    command.args(suite.targets).args(filter);
-    if !suite.arguments.is_empty() {
-        command.arg("--").args(suite.arguments);
-    }
+    let mut command = match suite.tier {
+        // pytest's filters are expressions, in which a path of Rust has no meaning.
+        Tier::Runner if filter.is_some_and(|filter| filter.contains("::")) => return Ok(Count::default()),
+        Tier::Runner => {
+            let mut command = runner::command(root, &runner::environment(root)?);
+            command.args(filter.map(|filter| ["-k", filter]).into_iter().flatten());
+            command
+        }
+        Tier::Unit | Tier::Api | Tier::Stores | Tier::Node => cargo_test(root, suite, filter),
+    };
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     if let Some(image) = image {
         command.envs(image.variables());
     }
-    let mut child = command.spawn().context("run cargo")?;
+    let mut child = command.spawn().context("run the tests")?;
     let mut count = Count::default();
-    let mut reader = BufReader::new(child.stdout.take().context("cargo's output")?);
+    let mut reader = BufReader::new(child.stdout.take().context("the tests' output")?);
     let mut line = Vec::new();
     while reader.read_until(b'\n', &mut line)? > 0 {
         let text = String::from_utf8_lossy(&line);
         print!("{text}");
-        if let Some(found) = parse(&text) {
+        if let Some(found) = parse(&text).or_else(|| parse_pytest(&text).filter(|_| suite.tier == Tier::Runner)) {
             count.passed += found.passed;
             count.failed += found.failed;
         }
         line.clear();
     }
     let status = child.wait()?;
-    if !status.success() && count.failed == 0 {
+    // pytest's way to say that a filter fits none of its tests.
+    let none_chosen = suite.tier == Tier::Runner && filter.is_some() && status.code() == Some(5);
+    if !status.success() && count.failed == 0 && !none_chosen {
         println!("{}: {status}, and no test says why: it counts as one that failed", suite.name);
         count.failed = 1;
     }
@@ -220,12 +237,37 @@ fn parse(line: &str) -> Option<Count> {
     Some(Count { passed: number(" passed")?, failed: number(" failed")? })
 }
 
+fn cargo_test(root: &Path, suite: &Suite, filter: Option<&str>) -> Command {
+    let mut command = cargo(root, &["test", "--workspace", "--no-fail-fast"]);
+    command.args(suite.targets).args(filter);
+    if !suite.arguments.is_empty() {
+        command.arg("--").args(suite.arguments);
+    }
+    command
+}
+
+/// Reads pytest's last line, such as `1 failed, 3 passed, 1 error in 1.23s`. What could not be set up has failed.
+fn parse_pytest(line: &str) -> Option<Count> {
+    let (numbers, _) = line.trim().trim_matches('=').trim().rsplit_once(" in ")?;
+    let mut count = Count::default();
+    for part in numbers.split(", ") {
+        let (number, what) = part.split_once(' ')?;
+        let number: u32 = number.parse().ok()?;
+        match what {
+            "passed" => count.passed += number,
+            "failed" | "error" | "errors" => count.failed += number,
+            _ => {}
+        }
+    }
+    Some(count)
+}
+
 fn summarize(outcomes: &[Outcome], left_out: &[Tier], took: Duration) -> Count {
     println!("\n== summary");
     let mut total = Count::default();
     for Outcome { tier, name, count, took } in outcomes {
         println!(
-            "{:<6}{name:<26}{:>5} passed{:>5} failed{:>8.1} s",
+            "{:<8}{name:<26}{:>5} passed{:>5} failed{:>8.1} s",
             tier.name(),
             count.passed,
             count.failed,
@@ -254,6 +296,15 @@ mod tests {
         assert_eq!(parse("test result: ok. 1 passed; 0 failed; 0 ignored"), Some(Count { passed: 1, failed: 0 }));
         assert_eq!(parse("test results::parse ... ok"), None);
         assert_eq!(parse("running 3 tests"), None);
+    }
+
+    #[test]
+    fn results_of_pytest_are_counted() {
+        assert_eq!(parse_pytest("12 passed in 3.21s\n"), Some(Count { passed: 12, failed: 0 }));
+        let line = "1 failed, 3 passed, 2 deselected, 1 warning, 2 errors in 61.23s (0:01:01)";
+        assert_eq!(parse_pytest(line), Some(Count { passed: 3, failed: 3 }));
+        assert_eq!(parse_pytest("tests/test_a.py ... in 3 places"), None);
+        assert_eq!(parse_pytest("....   [100%]"), None);
     }
 
     #[test]

@@ -1,0 +1,39 @@
+//! `cargo xtask runner-test`: the tests of the evaluation runner.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use daypass_testcluster::python;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// For pytest, as in `-k wandb`
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pytest: Vec<String>,
+}
+
+/// Runs them; a failed test is a failed task.
+pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
+    let status = command(root, &environment(root)?).args(&arguments.pytest).status().context("run pytest")?;
+    if !status.success() {
+        // Without a word more: pytest has said it.
+        std::process::exit(1);
+    }
+    Ok(())
+}
+
+/// The folder of an environment with what the image has, and pytest; made the first time.
+pub(crate) fn environment(root: &Path) -> Result<PathBuf> {
+    let requirements = root.join("images/runner/requirements");
+    python::environment_of(&["inspect.txt", "test.txt"].map(|name| requirements.join(name)), "the evaluation runner")
+}
+
+/// A call of pytest.
+pub(crate) fn command(root: &Path, environment: &Path) -> Command {
+    let mut command = Command::new(environment.join("bin/python"));
+    command.args(["-m", "pytest"]).current_dir(root.join("images/runner"));
+    // Nothing of this machine's Python, and no traces in the source.
+    command.env_remove("PYTHONPATH").env_remove("PYTHONHOME").env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
