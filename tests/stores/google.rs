@@ -68,6 +68,10 @@ async fn get(store: &dyn SecretStore, name: &str, version: Option<&str>) -> Resu
     seen(store.get_many(&query).await.pop().unwrap())
 }
 
+/// Whether an error is the expected one.
+type Is = dyn Fn(&StoreError) -> bool;
+
+#[expect(clippy::unnecessary_wraps, reason = "it is compared with what a read gave")]
 fn found(value: impl AsRef<[u8]>, version: &str) -> Result<(Vec<u8>, String), StoreError> {
     Ok((value.as_ref().to_vec(), version.to_owned()))
 }
@@ -184,7 +188,6 @@ async fn what_a_server_may_answer_becomes_what_it_means() {
     let store = store(&google);
     let unavailable = |error: &StoreError| matches!(error, StoreError::Unavailable { stage: Stage::Answer, .. });
     let malformed = |error: &StoreError| matches!(error, StoreError::Malformed(_));
-    type Is = dyn Fn(&StoreError) -> bool;
     let text = |text: &str| Fault::Text(text.replace('~', SERVER_TEXT));
     let cases: Vec<(Fault, Box<Is>)> = vec![
         (

@@ -291,7 +291,7 @@ async fn federate(control: &Control, body: &[u8]) -> Response {
 fn impersonate(control: &Control, caller: &str, last: &str) -> Response {
     let account = last.strip_suffix(":generateAccessToken").unwrap_or_default();
     let name = account.split('@').next().unwrap_or_default();
-    if !caller.strip_prefix("federated-").is_some_and(|caller| caller == name) {
+    if caller.strip_prefix("federated-").is_none_or(|caller| caller != name) {
         return wrong(403, "");
     }
     let end = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(3600);
