@@ -199,9 +199,7 @@ impl Elsewhere {
         let stamp = json!({"metadata": {"annotations": {CHANGED: format!("{name} {}", Timestamp::now())}}});
         let patch = Patch::Merge(stamp);
         if store::api(cluster).patch(&self.name, &PatchParams::default(), &patch).await.is_err() {
-            session.out.note(&format!(
-                "The operator could not be told: new runs get the change when the store's cache.ttlSeconds (30) are over."
-            ));
+            session.out.note("The operator could not be told: new runs get the change when the store's cache.ttlSeconds (30) are over.");
         }
     }
 

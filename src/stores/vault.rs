@@ -131,10 +131,10 @@ impl VaultStore {
         }
         let found: V2 = self.expect(&answer)?;
         let data = found.data.ok_or_else(lies)?;
-        if pinned.is_some_and(|pinned| data.metadata.version.to_string() != *pinned) {
+        if pinned.is_some_and(|pinned| data.metadata.number.to_string() != *pinned) {
             return Err(StoreError::Malformed("Vault answered with another version than was asked for".into()));
         }
-        Ok(Fetched { value: self.value(data.data)?, version: data.metadata.version.to_string() })
+        Ok(Fetched { value: self.value(data.data)?, version: data.metadata.number.to_string() })
     }
 
     fn value(&self, data: Option<BTreeMap<String, Answered>>) -> Result<SecretValue, StoreError> {
@@ -230,7 +230,7 @@ impl VaultStore {
             return Err(StoreError::Conflict("the secret was changed at the same time".into()));
         }
         let made: Data<Version> = self.expect(&answer)?;
-        let version = made.data.ok_or_else(lies)?.version;
+        let version = made.data.ok_or_else(lies)?.number;
         if write == Write::Replace {
             let older: Vec<u64> = before
                 .iter()
@@ -483,8 +483,8 @@ struct V2Data {
 
 #[derive(Deserialize)]
 struct Version {
-    #[serde(default)]
-    version: u64,
+    #[serde(default, rename = "version")]
+    number: u64,
     #[serde(default)]
     created_time: String,
     #[serde(default)]
