@@ -449,6 +449,10 @@ pub struct TeamSecretStoreStatus {
     /// When the backend was last asked, at most 5 minutes behind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_check: Option<Time>,
+    /// The request for a check that the last check answers: the value of the annotation `daypass.dev/check-requested`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub check_requested: Option<String>,
     /// Whether the backend is being asked, or left alone for a while because it fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub breaker: Option<BreakerState>,
