@@ -169,7 +169,7 @@ pub struct Connection {
     pub ca_bundle: Option<String>,
     /// The name that the server's certificate must bear, where it is not the address's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$"))]
     pub server_name: Option<String>,
     /// A proxy that the backend is reached by.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -39,7 +39,7 @@ pub enum Values {
 ///
 /// # Errors
 /// The team has no such store, or the caller has no credentials for its backend.
-pub async fn find(cluster: &Cluster, name: &str) -> Result<Values> {
+pub async fn find(session: &mut Session, cluster: &Cluster, name: &str) -> Result<Values> {
     let team = &cluster.namespace;
     let Some(object) = store::get(cluster, name).await? else {
         if name == crate::api::names::DEFAULT_STORE {
@@ -50,8 +50,33 @@ pub async fn find(cluster: &Cluster, name: &str) -> Result<Values> {
     };
     match object.spec.backend() {
         Some(BackendKind::Sealed) => Ok(Values::Sealed { set_up: true }),
-        kind => Ok(Values::Elsewhere(open(cluster, name, kind, &object).await?)),
+        kind => {
+            check_addresses(session, name, &object)?;
+            Ok(Values::Elsewhere(open(cluster, name, kind, &object).await?))
+        }
     }
+}
+
+/// The store's object says where the caller's own credentials go, and others may have written it.
+fn check_addresses(session: &mut Session, name: &str, object: &TeamSecretStore) -> Result<()> {
+    for address in own::addresses(&object.spec) {
+        if own::is_trusted(&address) {
+            continue;
+        }
+        let agreed = session.ask.is_terminal()
+            && session.ask.yes(&format!("The store {name} sends your own credentials to {address}. Is that right?"))?;
+        if !agreed {
+            return Err(CliError::new(
+                Exit::Declined,
+                format!("the store {name} would send your own credentials to {address}: nothing was sent"),
+            )
+            .hint(format!(
+                "if that is right, put the address into $DAYPASS_TRUSTED_ADDRESSES (for Vault $VAULT_ADDR does): \
+                 `export DAYPASS_TRUSTED_ADDRESSES={address}`"
+            )));
+        }
+    }
+    Ok(())
 }
 
 async fn open(cluster: &Cluster, name: &str, kind: Option<BackendKind>, object: &TeamSecretStore) -> Result<Elsewhere> {

@@ -177,7 +177,9 @@ impl AwsStore {
         for entry in answer.secret_values.unwrap_or_default() {
             // Not every answer is about the current version; a question for one secret is.
             let current = entry.version_stages().iter().any(|stage| stage == CURRENT);
-            if let (true, Some(name), Some(version)) = (current, entry.name, entry.version_id) {
+            if let (true, Some(name), Some(version)) =
+                (current, entry.name, entry.version_id.filter(|version| is_version(version)))
+            {
                 let value = value(entry.secret_string, entry.secret_binary);
                 found.insert(name, value.map(|value| Fetched { value, version }));
             }
@@ -221,7 +223,8 @@ impl AwsStore {
             }
             None => {}
         }
-        let version = answer.version_id.ok_or_else(|| Trouble::Lies.of_read(&id))?;
+        let version = answer.version_id.filter(|version| is_version(version));
+        let version = version.ok_or_else(|| Trouble::Lies.of_read(&id))?;
         Ok(Fetched { value: value(answer.secret_string, answer.secret_binary)?, version })
     }
 

@@ -80,9 +80,9 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// The exchange at an address of the cluster's configuration.
-    pub fn new(address: &str, what: &'static str) -> Result<Self, StoreError> {
-        Ok(Self { http: Http::of_cluster(address)?, what })
+    /// The exchange at an address of the cluster's configuration, by the store's proxy.
+    pub fn new(address: &str, proxy: Option<&str>, what: &'static str) -> Result<Self, StoreError> {
+        Ok(Self { http: Http::of_cluster(address, proxy)?, what })
     }
 
     /// Asks. An answer is given back where the server as such is well.

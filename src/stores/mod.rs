@@ -152,6 +152,9 @@ pub trait SecretStore: Send + Sync {
     /// Asks for all `queries` and answers one result for each, in their order. One that fails does not spoil the others.
     fn get_many<'a>(&'a self, queries: &'a [Query]) -> BoxFuture<'a, Vec<Result<Fetched, StoreError>>>;
 
+    /// Something was changed in the backend: forgets whatever it knows of names.
+    fn forget(&self) {}
+
     /// Signs in, where the backend asks for it, and keeps the sign-in for what follows.
     fn sign_in(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(std::future::ready(Ok(())))

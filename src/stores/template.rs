@@ -74,11 +74,9 @@ impl NameTemplate {
     /// # Errors
     /// [`StoreError::NotFound`] where the name is none that a team secret can have: nothing was asked.
     pub fn render(&self, team: &str, name: &str, escape: Escape) -> Result<String, StoreError> {
-        let is_name = (1..=LONGEST_NAME).contains(&name.len())
-            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         let is_team = (1..=LONGEST_TEAM).contains(&team.len())
             && team.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-        if !is_name || !is_team {
+        if !is_name(name) || !is_team {
             return Err(StoreError::NotFound("a name is 1 to 128 letters, digits and `_`".into()));
         }
         Ok(self.fill(team, &escape(name)))
@@ -98,15 +96,18 @@ impl NameTemplate {
         let after = self.parts.iter().skip_while(|part| **part != Part::Name).skip(1);
         let suffix: String = after.map(|part| part.text(&team, "")).collect();
         let name = unescape(listed.strip_prefix(&prefix)?.strip_suffix(&suffix)?)?;
-        let fits = (1..=LONGEST_NAME).contains(&name.len())
-            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-        fits.then_some(name)
+        is_name(&name).then_some(name)
     }
 
     fn fill(&self, team: &str, name: &str) -> String {
         let team = (self.team)(team);
         self.parts.iter().map(|part| part.text(&team, name)).collect()
     }
+}
+
+/// Whether a team secret can have this name.
+pub fn is_name(name: &str) -> bool {
+    (1..=LONGEST_NAME).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 impl Part {

@@ -41,11 +41,16 @@ impl Login {
         proof: Proof,
         proofs: Arc<dyn Proofs>,
     ) -> Result<Self, StoreError> {
+        let proxy = spec.connection.as_ref().and_then(|connection| connection.proxy.as_deref());
         let endpoints = &settings.endpoints;
         Ok(Self {
-            federation: Exchange::new(&endpoints.google_sts, "Google's token exchange")?,
-            key_files: Exchange::new(&endpoints.google_oauth, "Google's token endpoint")?,
-            impersonation: Exchange::new(&endpoints.google_iam_credentials, "Google's service account impersonation")?,
+            federation: Exchange::new(&endpoints.google_sts, proxy, "Google's token exchange")?,
+            key_files: Exchange::new(&endpoints.google_oauth, proxy, "Google's token endpoint")?,
+            impersonation: Exchange::new(
+                &endpoints.google_iam_credentials,
+                proxy,
+                "Google's service account impersonation",
+            )?,
             provider: spec.workload_identity_provider.clone(),
             impersonate: spec.impersonate.clone(),
             proof,
