@@ -51,7 +51,8 @@ pub const API_VERSION: &str = "daypass.dev/v1alpha1";
 pub const RUN_SECRET_TYPE: &str = "daypass.dev/run";
 /// Annotation of a run: who submitted it. Proven by admission policy.
 pub const SUBMITTED_BY: &str = "daypass.dev/submitted-by";
-/// Annotation of a store: when somebody last asked for a check. The operator looks then, and says so in the status.
+/// Annotation of a store: a request for a check, any text of at most 64 characters. The operator looks when it changes, and
+/// repeats it in the status.
 pub const CHECK_REQUESTED: &str = "daypass.dev/check-requested";
 /// Annotation of a store: `NAME TIME` of the last change of a value in its backend. The operator forgets that name then.
 pub const CHANGED: &str = "daypass.dev/changed";

@@ -169,7 +169,7 @@ pub struct Connection {
     pub ca_bundle: Option<String>,
     /// The name that the server's certificate must bear, where it is not the address's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$"))]
     pub server_name: Option<String>,
     /// A proxy that the backend is reached by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -449,6 +449,10 @@ pub struct TeamSecretStoreStatus {
     /// When the backend was last asked, at most 5 minutes behind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_check: Option<Time>,
+    /// The request for a check that the last check answers: the value of the annotation `daypass.dev/check-requested`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub check_requested: Option<String>,
     /// Whether the backend is being asked, or left alone for a while because it fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub breaker: Option<BreakerState>,

@@ -124,7 +124,8 @@ pub(super) async fn lead(
         .for_each(|_| std::future::ready(()));
     let graceful = stop.clone();
     let runs = Controller::for_stream(sandbox_trigger, sandbox_store)
-        .with_config(ControllerConfig::default().concurrency(256))
+        // Well above how many may wait for stores.
+        .with_config(ControllerConfig::default().concurrency(384))
         .owns_stream(UnboundedReceiverStream::new(pods_in))
         .reconcile_on(UnboundedReceiverStream::new(woken_runs))
         .reconcile_all_on(WatchStream::from_changes(guarded).map(|_| ()))
@@ -137,6 +138,8 @@ pub(super) async fn lead(
         futures::stream::pending::<Result<TeamSecretStore, kube::runtime::watcher::Error>>(),
         context.stores.clone(),
     )
+    // A look at a store may hold values for a moment, and a few stores may hang: so many at a time.
+    .with_config(ControllerConfig::default().concurrency(16))
     .reconcile_on(UnboundedReceiverStream::new(woken_stores))
     .graceful_shutdown_on(async move { graceful.cancelled().await })
     .run(store::reconcile, store::error_policy, context.clone())

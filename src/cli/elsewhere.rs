@@ -39,7 +39,7 @@ pub enum Values {
 ///
 /// # Errors
 /// The team has no such store, or the caller has no credentials for its backend.
-pub async fn find(cluster: &Cluster, name: &str) -> Result<Values> {
+pub async fn find(session: &mut Session, cluster: &Cluster, name: &str) -> Result<Values> {
     let team = &cluster.namespace;
     let Some(object) = store::get(cluster, name).await? else {
         if name == crate::api::names::DEFAULT_STORE {
@@ -50,8 +50,33 @@ pub async fn find(cluster: &Cluster, name: &str) -> Result<Values> {
     };
     match object.spec.backend() {
         Some(BackendKind::Sealed) => Ok(Values::Sealed { set_up: true }),
-        kind => Ok(Values::Elsewhere(open(cluster, name, kind, &object).await?)),
+        kind => {
+            check_addresses(session, name, &object)?;
+            Ok(Values::Elsewhere(open(cluster, name, kind, &object).await?))
+        }
     }
+}
+
+/// The store's object says where the caller's own credentials go, and others may have written it.
+fn check_addresses(session: &mut Session, name: &str, object: &TeamSecretStore) -> Result<()> {
+    for address in own::addresses(&object.spec) {
+        if own::is_trusted(&address) {
+            continue;
+        }
+        let agreed = session.ask.is_terminal()
+            && session.ask.yes(&format!("The store {name} sends your own credentials to {address}. Is that right?"))?;
+        if !agreed {
+            return Err(CliError::new(
+                Exit::Declined,
+                format!("the store {name} would send your own credentials to {address}: nothing was sent"),
+            )
+            .hint(format!(
+                "if that is right, put the address into $DAYPASS_TRUSTED_ADDRESSES (for Vault $VAULT_ADDR does): \
+                 `export DAYPASS_TRUSTED_ADDRESSES={address}`"
+            )));
+        }
+    }
+    Ok(())
 }
 
 async fn open(cluster: &Cluster, name: &str, kind: Option<BackendKind>, object: &TeamSecretStore) -> Result<Elsewhere> {
@@ -108,9 +133,10 @@ impl Elsewhere {
         let value = value::read(&args.value, name, session.ask.as_mut())?;
         let write = if args.keep { Write::Keep } else { Write::Replace };
         let written = self.backend.put(name, &value, write).await;
+        // After an error too: the change may have come half way.
+        self.tell_operator(session, cluster, name).await;
         let version =
             written.map_err(|error| told(&format!("rotate {name} of team {team} in {}", self.place()), &error))?;
-        self.tell_operator(session, cluster, name).await;
         let kept = match write {
             Write::Keep => "Older versions are kept for runs that pin one, as far as the backend keeps them.",
             _ => "Older versions resolve no more, as far as the backend takes them away.",
@@ -180,8 +206,9 @@ impl Elsewhere {
         let question = format!("Delete {name} of team {team} in {}, all versions?", self.place());
         confirm(session.ask.as_mut(), args.yes, &question)?;
         let deleted = self.backend.delete(name).await;
-        deleted.map_err(|error| told(&format!("delete {name} of team {team} in {}", self.place()), &error))?;
+        // After an error too: a backend may keep a deleted secret for a while, and says so.
         self.tell_operator(session, cluster, name).await;
+        deleted.map_err(|error| told(&format!("delete {name} of team {team} in {}", self.place()), &error))?;
         let runs = if report.items.is_empty() {
             String::new()
         } else {
@@ -197,9 +224,7 @@ impl Elsewhere {
         let stamp = json!({"metadata": {"annotations": {CHANGED: format!("{name} {}", Timestamp::now())}}});
         let patch = Patch::Merge(stamp);
         if store::api(cluster).patch(&self.name, &PatchParams::default(), &patch).await.is_err() {
-            session.out.note(&format!(
-                "The operator could not be told: new runs get the change when the store's cache.ttlSeconds (30) are over."
-            ));
+            session.out.note("The operator could not be told: new runs get the change when the store's cache.ttlSeconds (30) are over.");
         }
     }
 

@@ -48,7 +48,7 @@ pub async fn set(session: &mut Session, args: &SetArgs) -> Result<()> {
     names.extend(name.clone());
 
     let cluster = session.cluster().await?;
-    let has_store = match elsewhere::find(&cluster, store).await? {
+    let has_store = match elsewhere::find(session, &cluster, store).await? {
         Values::Sealed { set_up } => set_up,
         Values::Elsewhere(backend) => {
             if let Some(name) = name {
@@ -196,7 +196,7 @@ pub async fn rotate(session: &mut Session, args: &RotateArgs) -> Result<()> {
     let (store, name) = store_and_name(&args.name, args.store.as_deref())?;
     let cluster = session.cluster().await?;
     let team = cluster.namespace.clone();
-    if let Values::Elsewhere(backend) = elsewhere::find(&cluster, store).await? {
+    if let Values::Elsewhere(backend) = elsewhere::find(session, &cluster, store).await? {
         return backend.rotate(session, &cluster, name, args).await;
     }
     check_name(name)?;
@@ -266,7 +266,7 @@ pub async fn list(session: &mut Session, args: &ListArgs) -> Result<()> {
     let cluster = session.cluster().await?;
     let team = cluster.namespace.clone();
     let store = args.store.as_deref().unwrap_or(DEFAULT_STORE);
-    if let Values::Elsewhere(backend) = elsewhere::find(&cluster, store).await? {
+    if let Values::Elsewhere(backend) = elsewhere::find(session, &cluster, store).await? {
         return backend.list(session, &cluster).await;
     }
     let found = secrets(&cluster)
@@ -335,7 +335,7 @@ fn list_table(items: &[Listed], now: Timestamp) -> Table {
 pub async fn history(session: &mut Session, args: &HistoryArgs) -> Result<()> {
     let (store, name) = store_and_name(&args.name, args.store.as_deref())?;
     let cluster = session.cluster().await?;
-    if let Values::Elsewhere(backend) = elsewhere::find(&cluster, store).await? {
+    if let Values::Elsewhere(backend) = elsewhere::find(session, &cluster, store).await? {
         return backend.history(session, &cluster, name).await;
     }
     check_name(name)?;
@@ -361,7 +361,7 @@ pub async fn delete(session: &mut Session, args: &DeleteArgs) -> Result<()> {
     let (store, name) = store_and_name(&args.name, args.store.as_deref())?;
     let cluster = session.cluster().await?;
     let team = cluster.namespace.clone();
-    if let Values::Elsewhere(backend) = elsewhere::find(&cluster, store).await? {
+    if let Values::Elsewhere(backend) = elsewhere::find(session, &cluster, store).await? {
         return backend.delete(session, &cluster, name, args).await;
     }
     check_name(name)?;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
@@ -93,8 +93,9 @@ async fn look_anew(
     name: &str,
     store: TeamSecretStore,
 ) -> Result<TeamSecretStore> {
-    let asked = Timestamp::now();
-    let stamp = json!({"metadata": {"annotations": {CHECK_REQUESTED: asked.to_string()}}});
+    // Any text that was not there before.
+    let request = Timestamp::now().to_string();
+    let stamp = json!({"metadata": {"annotations": {CHECK_REQUESTED: request}}});
     if api(cluster).patch(name, &PatchParams::default(), &Patch::Merge(stamp)).await.is_err() {
         session
             .out
@@ -102,12 +103,10 @@ async fn look_anew(
         return Ok(store);
     }
     let started = tokio::time::Instant::now();
-    // The two clocks may differ by a little, and a time in a status by what it is cut to.
-    let since = asked - SignedDuration::from_secs(1);
     loop {
         let store = existing(cluster, name).await?;
-        let looked = store.status.as_ref().and_then(|status| status.last_check).is_some_and(|last| last.0 > since);
-        if looked {
+        let answered = store.status.as_ref().and_then(|status| status.check_requested.as_ref());
+        if answered == Some(&request) {
             return Ok(store);
         }
         if started.elapsed() > PATIENCE {

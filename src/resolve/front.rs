@@ -1,6 +1,7 @@
 //! In front of one store: a value that many runs ask for is read once, and a store that fails harms nobody else.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,8 +24,9 @@ const MOST_BYTES: usize = 32 * 1024 * 1024;
 const DEADLINE: Duration = Duration::from_secs(20);
 /// How long a run waits for it. The question goes on, and its answer is there when the run asks again.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// From how many waiting runs on others do not queue up behind a question that is slow, and what slow is.
-const QUEUE: (usize, Duration) = (64, Duration::from_secs(1));
+/// How many runs wait for one store at most, and for all stores together: others are told at once, and ask again. It is
+/// well below what the controller works on at a time, so that stores which hang leave room for all other runs.
+pub const WAITING: (usize, usize) = (96, 288);
 
 /// What a run gets.
 pub struct Served {
@@ -39,7 +41,6 @@ type Outcome = Result<(Shared, bool), StoreError>;
 /// One question that is under way.
 struct Flight {
     number: u64,
-    since: Instant,
     outcome: watch::Receiver<Option<Outcome>>,
 }
 
@@ -60,16 +61,19 @@ pub struct Front {
     ttl: Duration,
     stale: Duration,
     state: Mutex<State>,
+    /// How many runs wait for any store.
+    waiting: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,
 }
 
 impl Front {
-    /// The front of a store. `seed` spreads its waits from those of others.
+    /// The front of a store. `seed` spreads its waits from those of others; `waiting` is shared by all fronts.
     pub fn new(
         store: Arc<dyn SecretStore>,
         kind: BackendKind,
         spec: &TeamSecretStoreSpec,
         seed: impl std::hash::Hash,
+        waiting: Arc<AtomicUsize>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let seconds = |seconds: Option<i64>| Duration::from_secs(seconds.and_then(|s| s.try_into().ok()).unwrap_or(0));
@@ -87,6 +91,7 @@ impl Front {
                 flown: 0,
                 waiting: 0,
             }),
+            waiting,
             metrics,
         }
     }
@@ -153,18 +158,17 @@ impl Front {
             if let Some(learnt) = state.cache.get(query, now, self.ttl, MISSING.min(self.ttl)) {
                 known.insert(query.clone(), learnt.clone());
                 self.metrics.cache_answered(true);
-            } else if let Some(flight) = state.flights.get(query) {
+            // A question whose task has ended without a word will never be answered.
+            } else if let Some(flight) = state.flights.get(query).filter(|flight| flight.outcome.has_changed().is_ok())
+            {
                 waits.insert(query.clone(), flight.outcome.clone());
             } else if !asked.contains(query) {
                 asked.push(query.clone());
             }
         }
-        let slow = state.flights.values().any(|flight| now.duration_since(flight.since) > QUEUE.1);
-        if state.waiting >= QUEUE.0 && slow && known.len() < queries.len() {
-            return Err(StoreError::unavailable(
-                Stage::Answer,
-                format!("the backend is slow, and {} runs wait for it already", QUEUE.0),
-            ));
+        let full = state.waiting >= WAITING.0 || self.waiting.load(Ordering::Relaxed) >= WAITING.1;
+        if full && known.len() < queries.len() {
+            return Err(StoreError::unavailable(Stage::Answer, "many runs wait for the backend already"));
         }
         if !asked.is_empty() {
             state.flown += 1;
@@ -174,7 +178,7 @@ impl Front {
                 let (sender, outcome) = watch::channel(None);
                 waits.insert(query.clone(), outcome.clone());
                 if !self.ttl.is_zero() {
-                    let flight = Flight { number: state.flown, since: now, outcome };
+                    let flight = Flight { number: state.flown, outcome };
                     state.flights.insert(query.clone(), flight);
                 }
                 told.push(sender);
@@ -267,6 +271,7 @@ impl Front {
 
     /// Forgets a name, or all: whoever asks from now on gets what the backend says from now on.
     pub fn flush(&self, name: Option<&str>) {
+        self.store.forget();
         let mut state = self.lock();
         state.cache.flush(name);
         state.flights.retain(|query, _| name.is_some_and(|name| query.name != name));
@@ -290,6 +295,7 @@ struct Waiting<'a>(&'a Front);
 impl<'a> Waiting<'a> {
     fn new(front: &'a Front) -> Self {
         front.lock().waiting += 1;
+        front.waiting.fetch_add(1, Ordering::Relaxed);
         Self(front)
     }
 }
@@ -297,6 +303,7 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.lock().waiting -= 1;
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

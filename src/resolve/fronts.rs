@@ -1,6 +1,7 @@
 //! The fronts of all stores that were asked for, kept for as long as their objects say the same.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::front::Front;
@@ -8,6 +9,9 @@ use crate::api::TeamSecretStoreSpec;
 use crate::metrics::Metrics;
 use crate::stores::StoreError;
 use crate::stores::open::Opener;
+
+/// How many bytes the values of all stores together may take in memory.
+const MOST_BYTES: usize = 128 * 1024 * 1024;
 
 /// Team and store.
 pub type Key = (String, String);
@@ -19,13 +23,15 @@ pub type Opened = Result<Arc<Front>, StoreError>;
 pub struct Fronts {
     opener: Opener,
     metrics: Arc<Metrics>,
+    /// How many runs wait for any store.
+    waiting: Arc<AtomicUsize>,
     open: Mutex<HashMap<Key, (TeamSecretStoreSpec, Opened)>>,
 }
 
 impl Fronts {
     /// None is open yet.
     pub fn new(opener: Opener, metrics: Arc<Metrics>) -> Self {
-        Self { opener, metrics, open: Mutex::default() }
+        Self { opener, metrics, waiting: Arc::default(), open: Mutex::default() }
     }
 
     /// The front of a store that has this spec now. Another spec is another store: nothing of the old one is kept.
@@ -39,7 +45,7 @@ impl Fronts {
         }
         let opened = self.opener.open(team, &spec).map(|store| {
             let kind = spec.backend().unwrap_or(crate::api::BackendKind::Sealed);
-            Arc::new(Front::new(store, kind, &spec, &key, self.metrics.clone()))
+            Arc::new(Front::new(store, kind, &spec, &key, self.waiting.clone(), self.metrics.clone()))
         });
         open.insert(key, (spec, opened.clone()));
         opened
@@ -55,6 +61,18 @@ impl Fronts {
     pub fn housekeep(&self, live: &HashSet<Key>) -> usize {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|key, _| live.contains(key) || crate::stores::open::undescribed(&key.1).is_some());
-        open.values().filter_map(|(_, opened)| opened.as_ref().ok()).map(|front| front.housekeep()).sum()
+        let fronts = open.values().filter_map(|(_, opened)| opened.as_ref().ok());
+        let mut sizes: Vec<_> = fronts.map(|front| (front.housekeep(), front)).collect();
+        let mut all: usize = sizes.iter().map(|(bytes, _)| bytes).sum();
+        // The largest go first: a team of many stores gives way before one of a few secrets.
+        sizes.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+        for (bytes, front) in sizes {
+            if all <= MOST_BYTES {
+                break;
+            }
+            front.flush(None);
+            all -= bytes;
+        }
+        all
     }
 }

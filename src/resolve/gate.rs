@@ -105,7 +105,7 @@ impl Gate {
         state.tokens = (state.tokens + passed * self.per_second).min(self.burst);
         state.filled = now;
         #[expect(clippy::cast_precision_loss, reason = "a run names at most 12 secrets")]
-        let left = state.tokens - calls as f64;
+        let left = state.tokens - (calls as f64).min(self.burst);
         let wait = Duration::from_secs_f64((-left / self.per_second).max(0.0));
         if wait > LONGEST_QUEUE {
             return Err(StoreError::Throttled { retry_after: None });
@@ -128,6 +128,9 @@ impl Gate {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if probe {
             state.probing = false;
+        } else if state.shut.is_some() {
+            // It was asked before the breaker opened: neither its good end nor its bad one says anything new.
+            return;
         }
         let Some(error) = trouble else {
             state.failures = 0;
@@ -248,6 +251,24 @@ mod tests {
         let many: Vec<_> = (0..80).map(|_| gate.enter(1)).collect();
         let answers = futures::future::join_all(many).await;
         assert!(answers.iter().any(|answer| matches!(answer, Err(StoreError::Throttled { .. }))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_for_more_than_the_rate_allows_at_once_passes_all_the_same() {
+        let limit = RateLimit { per_second: Some(1), burst: Some(1), concurrency: None };
+        let gate = Gate::new(Some(&limit), "s");
+        for _ in 0..3 {
+            gate.enter(12).await.ok().unwrap().tell(None);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_to_an_older_question_does_not_end_a_pause() {
+        let gate = Gate::new(None, "s");
+        let (older, throttled) = (gate.enter(1).await.ok().unwrap(), gate.enter(1).await.ok().unwrap());
+        throttled.tell(Some(&StoreError::Throttled { retry_after: Some(Duration::from_secs(60)) }));
+        older.tell(None);
+        assert!(gate.enter(1).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]

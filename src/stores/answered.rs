@@ -18,9 +18,18 @@ impl<'de> Deserialize<'de> for Answered {
     }
 }
 
-impl Answered {
+/// A value that is text in the backend's JSON, and nothing else.
+pub struct Text(pub SecretValue);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|text| Self(SecretValue::new(text.into_bytes())))
+    }
+}
+
+impl Text {
     /// The bytes behind base64 text; none where it is no base64.
-    pub fn from_base64(self) -> Option<SecretValue> {
+    pub fn decoded(self) -> Option<SecretValue> {
         use base64::Engine as _;
         base64::engine::general_purpose::STANDARD.decode(self.0.expose()).ok().map(SecretValue::new)
     }

@@ -177,7 +177,9 @@ impl AwsStore {
         for entry in answer.secret_values.unwrap_or_default() {
             // Not every answer is about the current version; a question for one secret is.
             let current = entry.version_stages().iter().any(|stage| stage == CURRENT);
-            if let (true, Some(name), Some(version)) = (current, entry.name, entry.version_id) {
+            if let (true, Some(name), Some(version)) =
+                (current, entry.name, entry.version_id.filter(|version| is_version(version)))
+            {
                 let value = value(entry.secret_string, entry.secret_binary);
                 found.insert(name, value.map(|value| Fetched { value, version }));
             }
@@ -221,7 +223,8 @@ impl AwsStore {
             }
             None => {}
         }
-        let version = answer.version_id.ok_or_else(|| Trouble::Lies.of_read(&id))?;
+        let version = answer.version_id.filter(|version| is_version(version));
+        let version = version.ok_or_else(|| Trouble::Lies.of_read(&id))?;
         Ok(Fetched { value: value(answer.secret_string, answer.secret_binary)?, version })
     }
 
@@ -415,7 +418,8 @@ impl AwsStore {
     async fn end_others(&self, id: &str, made: &str) -> Result<(), StoreError> {
         for _ in 0..2 {
             let versions = self.describe(id).await?.version_ids_to_stages.unwrap_or_default();
-            let mut older = versions.iter().filter(|(version, stages)| *version != made && state(stages) != "pending");
+            let mut older =
+                versions.iter().filter(|(version, stages)| *version != made && resolves(version, stages).is_ok());
             let Some(first) = older.next() else { return Ok(()) };
             for (version, stages) in std::iter::once(first).chain(older) {
                 for stage in stages.iter().filter(|stage| *stage != PENDING && *stage != CURRENT) {
@@ -440,9 +444,8 @@ impl AwsStore {
             })
             .await;
         match moved {
-            Ok(_) => Ok(()),
             // To move what is there already is refused, and to take away what is not.
-            Err(Trouble::Invalid) => Ok(()),
+            Ok(_) | Err(Trouble::Invalid) => Ok(()),
             Err(trouble) => Err(trouble.of_write(id, "secretsmanager:UpdateSecretVersionStage")),
         }
     }

@@ -211,7 +211,15 @@ impl Http {
             }
             Some(proxy) => {
                 let url = Url::parse(proxy).map_err(|_| wrong("connection.proxy is no URL".into()))?;
-                guard.check_literal(url.host_str().unwrap_or_default())?;
+                let proxy_host = url.host_str().unwrap_or_default();
+                guard.check_literal(proxy_host)?;
+                // With certificates of the store's own, a proxy could be any server.
+                if !settings.allows_host(proxy_host) {
+                    return Err(wrong(format!(
+                        "the proxy's host {proxy_host:?} is not allowed: the cluster admin allows hosts in the operator's \
+                         configuration, stores.allowedHosts"
+                    )));
+                }
                 builder.proxy(Proxy::all(url).map_err(|_| wrong("connection.proxy cannot be used".into()))?)
             }
             None => builder.no_proxy(),
@@ -220,8 +228,13 @@ impl Http {
         let mut guard = guard;
         if let Some(name) = &connection.server_name {
             header_host = Some(base.port().map_or_else(|| host.clone(), |port| format!("{host}:{port}")));
-            base.set_host(Some(name)).map_err(|_| wrong("connection.serverName is no host's name".into()))?;
-            guard.alias = Some((name.clone(), host));
+            let name = name.to_ascii_lowercase();
+            let set = base.set_host(Some(&name));
+            // An address, or a name that the URL writes in another way, would be asked for as such: past the guard.
+            if set.is_err() || base.domain() != Some(name.as_str()) {
+                return Err(wrong("connection.serverName is no host's name, such as vault.example.com".into()));
+            }
+            guard.alias = Some((name, host));
         }
         let client = builder
             .dns_resolver(Arc::new(guard))
@@ -230,11 +243,11 @@ impl Http {
         Ok(Self { client, base, shown: address.to_owned(), host: header_host })
     }
 
-    /// A client for a server that the cluster admin names: any address passes, plain HTTP too.
+    /// A client for a server that the cluster admin names: any address passes, plain HTTP too. `proxy` is the store's.
     ///
     /// # Errors
     /// The address is no URL, or there are no certificates to trust.
-    pub fn of_cluster(address: &str) -> Result<Self, StoreError> {
+    pub fn of_cluster(address: &str, proxy: Option<&str>) -> Result<Self, StoreError> {
         let wrong = || {
             StoreError::unavailable(
                 Stage::Address,
@@ -242,13 +255,19 @@ impl Http {
             )
         };
         let base = Url::parse(address).map_err(|_| wrong())?;
-        let client = builder().no_proxy().build().map_err(|_| wrong())?;
+        let builder = match proxy {
+            Some(proxy) => builder().proxy(Proxy::all(proxy).map_err(|_| wrong())?),
+            None => builder().no_proxy(),
+        };
+        let client = builder.build().map_err(|_| wrong())?;
         Ok(Self { client, base, shown: address.to_owned(), host: None })
     }
 
-    /// Whether the URL is one of this server's own: a page of a list must not lead elsewhere.
+    /// Whether the URL is one of this server's own, as the store writes its address: a page of a list must not lead
+    /// elsewhere.
     pub fn is_own(&self, url: &str) -> bool {
-        Url::parse(url).is_ok_and(|url| url.origin() == self.base.origin())
+        let origin = |url: &str| Url::parse(url).ok().map(|url| url.origin());
+        origin(url).is_some_and(|own| origin(&self.shown) == Some(own))
     }
 
     /// Asks, and reads the whole answer.
@@ -533,6 +552,17 @@ mod tests {
             let address = format!("https://{local}:8200");
             assert!(why(Http::of_store(&address, None, &open)).contains("allowLocalAddresses"), "{local}");
         }
+        for name in
+            ["127.0.0.1", "2130706433", "169.254.169.254", "evil.example.com:1", "a/b", "[::1]", "ev%69l.example"]
+        {
+            let connection = Connection { server_name: Some(name.into()), ..Connection::default() };
+            assert!(
+                why(Http::of_store("https://ok.example.com", Some(&connection), &open)).contains("serverName"),
+                "{name}"
+            );
+        }
+        let proxy = Connection { proxy: Some("https://evil.example.com".into()), ..Connection::default() };
+        assert!(why(Http::of_store("https://ok.example.com", Some(&proxy), &settings)).contains("stores.allowedHosts"));
         let bundle = Connection { ca_bundle: Some("no certificate".into()), ..Connection::default() };
         assert!(why(Http::of_store("https://ok.example.com", Some(&bundle), &open)).contains("caBundle"));
     }
@@ -553,5 +583,8 @@ mod tests {
         }
         assert!(http.is_own("https://127.0.0.1:1/next?page=2"));
         assert!(!http.is_own("https://127.0.0.1:2/next"));
+        let named = Connection { server_name: Some("vault.internal".into()), ..Connection::default() };
+        let http = Http::of_store("https://vault.example.com", Some(&named), &settings).ok().unwrap();
+        assert!(http.is_own("https://vault.example.com/next") && !http.is_own("https://vault.internal/next"));
     }
 }

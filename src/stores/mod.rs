@@ -16,6 +16,12 @@ use crate::secret::SecretValue;
 mod answered;
 #[cfg(feature = "aws")]
 pub mod aws;
+#[cfg(feature = "azure")]
+pub mod azure;
+#[cfg(any(feature = "azure", feature = "gcp"))]
+mod bearer;
+#[cfg(feature = "gcp")]
+pub mod gcp;
 #[cfg(feature = "rest")]
 pub mod http;
 pub mod kubernetes;
@@ -145,6 +151,9 @@ pub enum Write {
 pub trait SecretStore: Send + Sync {
     /// Asks for all `queries` and answers one result for each, in their order. One that fails does not spoil the others.
     fn get_many<'a>(&'a self, queries: &'a [Query]) -> BoxFuture<'a, Vec<Result<Fetched, StoreError>>>;
+
+    /// Something was changed in the backend: forgets whatever it knows of names.
+    fn forget(&self) {}
 
     /// Signs in, where the backend asks for it, and keeps the sign-in for what follows.
     fn sign_in(&self) -> BoxFuture<'_, Result<(), StoreError>> {

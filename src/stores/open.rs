@@ -11,7 +11,7 @@ use super::settings::StoreSettings;
 use super::sign_in::{ClusterProofs, Proof, Proofs};
 use super::{SecretStore, Stage, StoreError};
 use crate::api::names::DEFAULT_STORE;
-use crate::api::{BackendKind, SignIn, TeamSecretStoreSpec};
+use crate::api::{BackendKind, Connection, SignIn, TeamSecretStoreSpec};
 
 /// Makes stores. Making one asks nobody anything.
 pub struct Opener {
@@ -54,14 +54,35 @@ impl Opener {
             BackendKind::Aws => {
                 use super::aws::AwsStore;
                 let backend = spec.aws.clone().unwrap_or_default();
-                let proof = self.proof(team, kind, &backend.sign_in, &AwsStore::prefix(team, &backend)?)?;
+                let server = (backend.endpoint.as_deref(), backend.connection.as_ref());
+                let proof = self.proof(team, kind, &backend.sign_in, &AwsStore::prefix(team, &backend)?, server)?;
                 Arc::new(AwsStore::new(team, &backend, &self.settings, proof, self.proofs(team))?)
+            }
+            #[cfg(feature = "gcp")]
+            BackendKind::Gcp => {
+                use super::gcp::GcpStore;
+                let backend = spec.gcp.clone().unwrap_or_default();
+                if backend.sign_in.operator.is_some() {
+                    GcpStore::check_prefix_tells(&backend)?;
+                }
+                let server = (backend.endpoint.as_deref(), backend.connection.as_ref());
+                let proof = self.proof(team, kind, &backend.sign_in, &GcpStore::prefix(team, &backend)?, server)?;
+                Arc::new(GcpStore::new(team, &backend, &self.settings, proof, self.proofs(team))?)
+            }
+            #[cfg(feature = "azure")]
+            BackendKind::Azure => {
+                use super::azure::AzureStore;
+                let backend = spec.azure.clone().unwrap_or_default();
+                let server = (Some(backend.vault_url.as_str()), backend.connection.as_ref());
+                let proof = self.proof(team, kind, &backend.sign_in, &AzureStore::prefix(team, &backend)?, server)?;
+                Arc::new(AzureStore::new(team, &backend, &self.settings, proof, self.proofs(team))?)
             }
             #[cfg(feature = "vault")]
             BackendKind::Vault => {
                 use super::vault::VaultStore;
                 let backend = spec.vault.clone().unwrap_or_default();
-                let proof = self.proof(team, kind, &backend.sign_in, &VaultStore::prefix(team, &backend)?)?;
+                let server = (Some(backend.address.as_str()), backend.connection.as_ref());
+                let proof = self.proof(team, kind, &backend.sign_in, &VaultStore::prefix(team, &backend)?, server)?;
                 Arc::new(VaultStore::new(team, &backend, &self.settings, proof, self.proofs(team))?)
             }
             #[cfg(feature = "wandb")]
@@ -86,9 +107,16 @@ impl Opener {
     }
 
     /// What the store signs in with, where its team may.
-    fn proof(&self, team: &str, kind: BackendKind, sign_in: &SignIn, prefix: &str) -> Result<Proof, StoreError> {
+    fn proof(
+        &self,
+        team: &str,
+        kind: BackendKind,
+        sign_in: &SignIn,
+        prefix: &str,
+        (address, connection): (Option<&str>, Option<&Connection>),
+    ) -> Result<Proof, StoreError> {
         if sign_in.operator.is_some() {
-            self.settings.may_use_operator_identity(team, kind, prefix)?;
+            self.settings.may_use_operator_identity(team, kind, prefix, address, connection)?;
         }
         Proof::of(sign_in).ok_or_else(|| {
             StoreError::unavailable(

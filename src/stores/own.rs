@@ -10,7 +10,7 @@ use super::settings::StoreSettings;
 #[cfg(feature = "rest")]
 use super::sign_in::OwnToken;
 use super::{SecretStore, Stage, StoreError};
-use crate::api::{BackendKind, TeamSecretStoreSpec};
+use crate::api::{BackendKind, Connection, TeamSecretStoreSpec};
 #[cfg(feature = "rest")]
 use crate::secret::SecretValue;
 
@@ -40,6 +40,26 @@ pub async fn open(client: Client, team: &str, spec: &TeamSecretStoreSpec) -> Res
             })?;
             Ok(Arc::new(super::vault::VaultStore::with_own_token(team, &backend, &settings, token)?))
         }
+        #[cfg(feature = "gcp")]
+        Some(BackendKind::Gcp) => {
+            let backend = spec.gcp.clone().unwrap_or_default();
+            let token = variable("CLOUDSDK_AUTH_ACCESS_TOKEN").and_then(own).ok_or_else(|| {
+                missing("Google", "`export CLOUDSDK_AUTH_ACCESS_TOKEN=$(gcloud auth print-access-token)`")
+            })?;
+            Ok(Arc::new(super::gcp::GcpStore::with_own_token(team, &backend, &settings, token)?))
+        }
+        #[cfg(feature = "azure")]
+        Some(BackendKind::Azure) => {
+            let backend = spec.azure.clone().unwrap_or_default();
+            let token = variable("AZURE_ACCESS_TOKEN").and_then(own).ok_or_else(|| {
+                missing(
+                    "Azure",
+                    "`export AZURE_ACCESS_TOKEN=$(az account get-access-token --resource https://vault.azure.net \
+                     --query accessToken --output tsv)`",
+                )
+            })?;
+            Ok(Arc::new(super::azure::AzureStore::with_own_token(team, &backend, &settings, token)?))
+        }
         #[cfg(feature = "wandb")]
         Some(BackendKind::Wandb) => {
             let backend = spec.wandb.clone().unwrap_or_default();
@@ -58,6 +78,50 @@ pub async fn open(client: Client, team: &str, spec: &TeamSecretStoreSpec) -> Res
         ))),
         None => Err(StoreError::unavailable(Stage::Address, "the store names no backend")),
     }
+}
+
+/// Where the caller's own credentials would go that is not the vendor's own server: whoever may write the store's object
+/// has put that there. Empty where they go nowhere else.
+pub fn addresses(spec: &TeamSecretStoreSpec) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut add = |address: Option<&str>, connection: Option<&Connection>, vendors: &[&str]| {
+        let plain = connection.is_none_or(|connection| *connection == Connection::default());
+        let host = address.and_then(|address| address.strip_prefix("https://"));
+        let host = host.map(|rest| rest.split(['/', ':']).next().unwrap_or_default());
+        let is_vendors = host.is_some_and(|host| vendors.iter().any(|domain| host.ends_with(domain)));
+        if let Some(address) = address.filter(|_| !is_vendors || !plain) {
+            found.push(address.trim_end_matches('/').to_owned());
+        }
+        // A proxy with certificates of the store's own could be any server.
+        found.extend(connection.and_then(|connection| connection.proxy.clone()));
+    };
+    let from = spec.wandb.as_ref().and_then(|wandb| wandb.from.as_ref());
+    if let Some(aws) = spec.aws.as_ref().or_else(|| from?.aws.as_ref()) {
+        add(aws.endpoint.as_deref(), aws.connection.as_ref(), &[".amazonaws.com", ".amazonaws.com.cn"]);
+    }
+    if let Some(gcp) = spec.gcp.as_ref().or_else(|| from?.gcp.as_ref()) {
+        add(gcp.endpoint.as_deref(), gcp.connection.as_ref(), &[".googleapis.com"]);
+    }
+    if let Some(azure) = spec.azure.as_ref().or_else(|| from?.azure.as_ref()) {
+        let vendors = [".vault.azure.net", ".vault.azure.cn", ".vault.usgovcloudapi.net"];
+        add(Some(&azure.vault_url), azure.connection.as_ref(), &vendors);
+    }
+    if let Some(vault) = &spec.vault {
+        add(Some(&vault.address), vault.connection.as_ref(), &[]);
+    }
+    if let Some(wandb) = &spec.wandb {
+        add(wandb.base_url.as_deref(), wandb.connection.as_ref(), &[".wandb.ai"]);
+    }
+    found
+}
+
+/// Whether the caller has said that an address may have his credentials: `$VAULT_ADDR` and `$BAO_ADDR`, which Vault's own
+/// tools use, or a list in `$DAYPASS_TRUSTED_ADDRESSES`.
+pub fn is_trusted(address: &str) -> bool {
+    ["VAULT_ADDR", "BAO_ADDR", "DAYPASS_TRUSTED_ADDRESSES"]
+        .into_iter()
+        .filter_map(|variable| std::env::var(variable).ok())
+        .any(|addresses| addresses.split_whitespace().any(|trusted| trusted.trim_end_matches('/') == address))
 }
 
 /// `$VAULT_TOKEN`, `$BAO_TOKEN`, else the file that `vault login` writes.
@@ -88,4 +152,34 @@ fn home() -> Option<PathBuf> {
 #[cfg(feature = "rest")]
 fn missing(backend: &str, mend: &str) -> StoreError {
     StoreError::unavailable(Stage::SignIn, format!("you have no credentials for {backend}: {mend}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{AwsBackend, AzureBackend, VaultBackend};
+
+    #[test]
+    fn what_is_not_the_vendors_own_is_named() {
+        let azure = |url: &str, connection| TeamSecretStoreSpec {
+            azure: Some(AzureBackend { vault_url: url.into(), connection, ..AzureBackend::default() }),
+            ..TeamSecretStoreSpec::default()
+        };
+        assert!(addresses(&azure("https://ml.vault.azure.net", None)).is_empty());
+        for url in [
+            "https://ml.vault.azure.net.evil.example",
+            "http://ml.vault.azure.net",
+            "https://evil.example/.vault.azure.net",
+        ] {
+            assert_eq!(addresses(&azure(url, None)), [url], "{url}");
+        }
+        let proxy = Connection { proxy: Some("https://evil.example".into()), ..Connection::default() };
+        let proxied = addresses(&azure("https://ml.vault.azure.net", Some(proxy)));
+        assert_eq!(proxied, ["https://ml.vault.azure.net", "https://evil.example"]);
+        let aws = TeamSecretStoreSpec { aws: Some(AwsBackend::default()), ..TeamSecretStoreSpec::default() };
+        assert!(addresses(&aws).is_empty());
+        let vault = VaultBackend { address: "https://vault.example/".into(), ..VaultBackend::default() };
+        let vault = TeamSecretStoreSpec { vault: Some(vault), ..TeamSecretStoreSpec::default() };
+        assert_eq!(addresses(&vault), ["https://vault.example"]);
+    }
 }

@@ -23,6 +23,8 @@ use crate::secret::SecretValue;
 
 /// How long a token lives, in seconds: the shortest that the API server makes.
 const TOKEN_SECONDS: i64 = 600;
+/// How long a backend's token is kept at most, whatever the backend says.
+const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);
 
 /// What a store signs in with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,11 +177,20 @@ impl Issuer for OwnToken {
     }
 }
 
+/// How long a failed try to get a token speaks for those that come after it: each might be one more failed login.
+const FAILURE: Duration = Duration::from_secs(5);
+
 /// Keeps a token, renews it after two thirds of its life, and drops it when it is refused. One question at a time asks
 /// for a new one; the others wait for it.
 pub struct KeptToken {
     issuer: Box<dyn Issuer>,
-    kept: Mutex<Option<Kept>>,
+    kept: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    token: Option<Kept>,
+    failed: Option<(StoreError, Instant)>,
 }
 
 struct Kept {
@@ -199,34 +210,48 @@ impl KeptToken {
     /// # Errors
     /// None is kept that still lives, and the backend gives none.
     pub async fn get(&self) -> Result<Arc<SecretValue>, StoreError> {
-        let mut kept = self.kept.lock().await;
+        let mut state = self.kept.lock().await;
         let now = Instant::now();
-        if let Some(token) = kept.as_ref().filter(|token| token.renew.is_none_or(|renew| now < renew)) {
+        if let Some(token) = state.token.as_ref().filter(|token| token.renew.is_none_or(|renew| now < renew)) {
             return Ok(token.value.clone());
         }
-        match self.issuer.issue().await {
+        let failed = state.failed.clone().filter(|(_, at)| now.duration_since(*at) < FAILURE);
+        let issued = match &failed {
+            Some((error, _)) => Err(error.clone()),
+            None => self.issuer.issue().await,
+        };
+        // It may have taken a while.
+        let after = Instant::now();
+        match issued {
             Ok(token) => {
                 let value = Arc::new(token.value);
-                *kept = Some(Kept {
+                let lifetime = token.lifetime.map(|lifetime| lifetime.min(LONGEST_LIFE));
+                state.failed = None;
+                state.token = Some(Kept {
                     value: value.clone(),
-                    renew: token.lifetime.map(|lifetime| now + lifetime * 2 / 3),
-                    end: token.lifetime.map(|lifetime| now + lifetime),
+                    renew: lifetime.map(|lifetime| now + lifetime * 2 / 3),
+                    end: lifetime.map(|lifetime| now + lifetime),
                 });
                 Ok(value)
             }
-            // The last third of a token's life is there for a server that fails for a while.
-            Err(error) => match kept.as_ref().filter(|token| token.end.is_some_and(|end| now < end)) {
-                Some(token) => Ok(token.value.clone()),
-                None => Err(error),
-            },
+            Err(error) => {
+                if failed.is_none() {
+                    state.failed = Some((error.clone(), after));
+                }
+                // The last third of a token's life is there for a server that fails for a while.
+                match state.token.as_ref().filter(|token| token.end.is_some_and(|end| after < end)) {
+                    Some(token) => Ok(token.value.clone()),
+                    None => Err(error),
+                }
+            }
         }
     }
 
     /// The backend refused this token: the next question gets another.
     pub async fn refused(&self, token: &Arc<SecretValue>) {
-        let mut kept = self.kept.lock().await;
-        if kept.as_ref().is_some_and(|kept| Arc::ptr_eq(&kept.value, token)) {
-            *kept = None;
+        let mut state = self.kept.lock().await;
+        if state.token.as_ref().is_some_and(|kept| Arc::ptr_eq(&kept.value, token)) {
+            state.token = None;
         }
     }
 }
@@ -277,6 +302,23 @@ mod tests {
         assert_eq!(issued.load(Ordering::Relaxed), 2);
     }
 
+    struct Endless;
+
+    impl Issuer for Endless {
+        fn issue(&self) -> BoxFuture<'_, Result<Token, StoreError>> {
+            let token = Token { value: SecretValue::new(vec![0]), lifetime: Some(Duration::from_secs(u64::MAX)) };
+            Box::pin(std::future::ready(Ok(token)))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_life_that_no_clock_holds_is_cut() {
+        let token = KeptToken::new(Box::new(Endless));
+        let first = token.get().await.unwrap();
+        tokio::time::advance(LONGEST_LIFE).await;
+        assert!(!Arc::ptr_eq(&first, &token.get().await.unwrap()));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_token_that_lives_serves_while_no_other_is_to_be_had() {
         let (token, _) = kept(1);
@@ -285,6 +327,18 @@ mod tests {
         assert!(token.get().await.is_ok());
         tokio::time::advance(Duration::from_secs(11)).await;
         assert!(token.get().await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_sign_in_speaks_for_those_that_follow_at_once() {
+        let (token, issued) = kept(0);
+        for _ in 0..12 {
+            assert!(token.get().await.is_err());
+        }
+        assert_eq!(issued.load(Ordering::Relaxed), 1, "not twelve failed logins");
+        tokio::time::advance(Duration::from_secs(6)).await;
+        assert!(token.get().await.is_err());
+        assert_eq!(issued.load(Ordering::Relaxed), 2);
     }
 
     #[tokio::test]

@@ -10,9 +10,10 @@ use super::StoreError;
 pub type Escape = fn(&str) -> String;
 
 /// A template with the places `{team}` and `{name}`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct NameTemplate {
     parts: Vec<Part>,
+    team: Escape,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,9 +52,21 @@ impl NameTemplate {
             parts.push(Part::Text(rest.into()));
         }
         match parts.iter().filter(|part| **part == Part::Name).count() {
-            1 => Ok(Self { parts }),
+            1 => Ok(Self { parts, team: unchanged }),
             _ => Err(format!("nameTemplate {text:?} must hold {{name}} exactly once, or names would meet")),
         }
+    }
+
+    /// The same for a backend that does not take every team as it is.
+    #[must_use]
+    pub fn with_team(mut self, escape: Escape) -> Self {
+        self.team = escape;
+        self
+    }
+
+    /// Whether nothing follows the name.
+    pub fn ends_with_name(&self) -> bool {
+        self.parts.last() == Some(&Part::Name)
     }
 
     /// The backend's name for a secret of a team.
@@ -61,11 +74,9 @@ impl NameTemplate {
     /// # Errors
     /// [`StoreError::NotFound`] where the name is none that a team secret can have: nothing was asked.
     pub fn render(&self, team: &str, name: &str, escape: Escape) -> Result<String, StoreError> {
-        let is_name = (1..=LONGEST_NAME).contains(&name.len())
-            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         let is_team = (1..=LONGEST_TEAM).contains(&team.len())
             && team.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-        if !is_name || !is_team {
+        if !is_name(name) || !is_team {
             return Err(StoreError::NotFound("a name is 1 to 128 letters, digits and `_`".into()));
         }
         Ok(self.fill(team, &escape(name)))
@@ -73,24 +84,30 @@ impl NameTemplate {
 
     /// What all names of a team begin with, as the backend writes them, for a list.
     pub fn prefix(&self, team: &str) -> String {
+        let team = (self.team)(team);
         let before = self.parts.iter().take_while(|part| **part != Part::Name);
-        before.map(|part| part.text(team, "")).collect()
+        before.map(|part| part.text(&team, "")).collect()
     }
 
     /// The secret's name behind a name that the backend lists; none where it is no name of this team.
     pub fn name_of(&self, team: &str, listed: &str, unescape: fn(&str) -> Option<String>) -> Option<String> {
         let prefix = self.prefix(team);
+        let team = (self.team)(team);
         let after = self.parts.iter().skip_while(|part| **part != Part::Name).skip(1);
-        let suffix: String = after.map(|part| part.text(team, "")).collect();
+        let suffix: String = after.map(|part| part.text(&team, "")).collect();
         let name = unescape(listed.strip_prefix(&prefix)?.strip_suffix(&suffix)?)?;
-        let fits = (1..=LONGEST_NAME).contains(&name.len())
-            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-        fits.then_some(name)
+        is_name(&name).then_some(name)
     }
 
     fn fill(&self, team: &str, name: &str) -> String {
-        self.parts.iter().map(|part| part.text(team, name)).collect()
+        let team = (self.team)(team);
+        self.parts.iter().map(|part| part.text(&team, name)).collect()
     }
+}
+
+/// Whether a team secret can have this name.
+pub fn is_name(name: &str) -> bool {
+    (1..=LONGEST_NAME).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 impl Part {
@@ -109,7 +126,6 @@ pub fn unchanged(name: &str) -> String {
 }
 
 /// The way back from [`unchanged`].
-#[expect(clippy::unnecessary_wraps, reason = "the signature is that of every way back")]
 pub fn as_listed(name: &str) -> Option<String> {
     Some(name.to_owned())
 }

@@ -30,6 +30,8 @@ const UNVERSIONED: &str = "unversioned";
 pub struct VaultStore {
     server: Arc<Server>,
     token: KeptToken,
+    /// A token is the fruit of a login: a fresh one is known to be good.
+    logs_in: bool,
     team: String,
     mount: Vec<String>,
     engine: VaultEngine,
@@ -56,8 +58,10 @@ impl VaultStore {
         proofs: Arc<dyn Proofs>,
     ) -> Result<Self, StoreError> {
         let server = server(spec, settings)?;
+        // A secret without an ID is a token by itself.
+        let logs_in = !matches!(&proof, Proof::Secrets(source) if source.id.is_none());
         let issuer = Login { server: server.clone(), spec: spec.clone(), proof, proofs };
-        Self::with_issuer(team, spec, server, Box::new(issuer))
+        Self::with_issuer(team, spec, server, Box::new(issuer), logs_in)
     }
 
     /// The same store, asked with a token that somebody has.
@@ -70,7 +74,7 @@ impl VaultStore {
         settings: &StoreSettings,
         token: Box<dyn Issuer>,
     ) -> Result<Self, StoreError> {
-        Self::with_issuer(team, spec, server(spec, settings)?, token)
+        Self::with_issuer(team, spec, server(spec, settings)?, token, false)
     }
 
     fn with_issuer(
@@ -78,10 +82,12 @@ impl VaultStore {
         spec: &VaultBackend,
         server: Arc<Server>,
         issuer: Box<dyn Issuer>,
+        logs_in: bool,
     ) -> Result<Self, StoreError> {
         Ok(Self {
             server,
             token: KeptToken::new(issuer),
+            logs_in,
             team: team.to_owned(),
             mount: segments(spec.mount.as_deref().unwrap_or("secret")),
             engine: spec.engine.unwrap_or_default(),
@@ -131,10 +137,10 @@ impl VaultStore {
         }
         let found: V2 = self.expect(&answer)?;
         let data = found.data.ok_or_else(lies)?;
-        if pinned.is_some_and(|pinned| data.metadata.version.to_string() != *pinned) {
+        if pinned.is_some_and(|pinned| data.metadata.number.to_string() != *pinned) {
             return Err(StoreError::Malformed("Vault answered with another version than was asked for".into()));
         }
-        Ok(Fetched { value: self.value(data.data)?, version: data.metadata.version.to_string() })
+        Ok(Fetched { value: self.value(data.data)?, version: data.metadata.number.to_string() })
     }
 
     fn value(&self, data: Option<BTreeMap<String, Answered>>) -> Result<SecretValue, StoreError> {
@@ -165,7 +171,9 @@ impl VaultStore {
         segments.extend(self.mount.iter().map(String::as_str));
         segments.extend(Some(part).filter(|part| !part.is_empty()));
         segments.extend(path.split('/').filter(|segment| !segment.is_empty()));
-        for _ in 0..2 {
+        let denied =
+            || StoreError::Denied("Vault does not let the store's role do this: add the path to its policy".into());
+        for attempt in 0..2 {
             let token = self.token.get().await?;
             let mut request = Request::new(method, &segments).query(query);
             if let Some(body) = body {
@@ -178,9 +186,11 @@ impl VaultStore {
             // Vault says the same of a token that has expired and of a path that it may not read.
             let own = self.server.ask(Request::get(&["v1", "auth", "token", "lookup-self"]), Some(&token)).await?;
             if own.is_success() {
-                return Err(StoreError::Denied(
-                    "Vault does not let the store's role do this: add the path to its policy".into(),
-                ));
+                return Err(denied());
+            }
+            // A role without Vault's default policy may not look itself up: its login has just shown that it is good.
+            if attempt > 0 && self.logs_in {
+                return Err(denied());
             }
             self.token.refused(&token).await;
         }
@@ -230,7 +240,7 @@ impl VaultStore {
             return Err(StoreError::Conflict("the secret was changed at the same time".into()));
         }
         let made: Data<Version> = self.expect(&answer)?;
-        let version = made.data.ok_or_else(lies)?.version;
+        let version = made.data.ok_or_else(lies)?.number;
         if write == Write::Replace {
             let older: Vec<u64> = before
                 .iter()
@@ -483,8 +493,8 @@ struct V2Data {
 
 #[derive(Deserialize)]
 struct Version {
-    #[serde(default)]
-    version: u64,
+    #[serde(default, rename = "version")]
+    number: u64,
     #[serde(default)]
     created_time: String,
     #[serde(default)]

@@ -2,7 +2,7 @@
 //! from the manager that the team keeps them in beside W&B.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -11,13 +11,13 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::Mutex;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::http::{Body, Http, Request};
 use super::settings::StoreSettings;
 use super::sign_in::{Issuer, Proofs, Token};
+use super::template::is_name;
 use super::{Fetched, Listed, Query, SecretStore, Stage, StoreError, VersionInfo, Write};
 use crate::api::WandbBackend;
 use crate::secret::SecretValue;
@@ -32,9 +32,11 @@ pub struct WandbStore {
     http: Http,
     entity: String,
     key: Box<dyn Issuer>,
-    names: Mutex<Option<(Instant, Arc<Vec<Listed>>)>>,
+    names: Mutex<Names>,
     values: Option<Arc<dyn SecretStore>>,
 }
+
+type Names = Option<(Instant, Arc<Vec<Listed>>)>;
 
 /// The API key, out of the team's sealed store.
 pub struct SealedKey {
@@ -63,20 +65,26 @@ impl WandbStore {
     ) -> Result<Self, StoreError> {
         let http = match &spec.base_url {
             Some(address) => Http::of_store(address, spec.connection.as_ref(), settings)?,
-            None => Http::of_cluster(&settings.endpoints.wandb)?,
+            None => {
+                Http::of_cluster(&settings.endpoints.wandb, spec.connection.as_ref().and_then(|c| c.proxy.as_deref()))?
+            }
         };
         Ok(Self { http, entity: spec.entity.clone(), key, names: Mutex::default(), values })
     }
 
     /// The names that W&B lists, asked for at most once a minute.
     async fn names(&self) -> Result<Arc<Vec<Listed>>, StoreError> {
-        let mut kept = self.names.lock().await;
-        if let Some((_, names)) = kept.as_ref().filter(|(at, _)| at.elapsed() < NAMES_KEPT) {
-            return Ok(names.clone());
+        let kept = self.kept().clone().filter(|(at, _)| at.elapsed() < NAMES_KEPT);
+        if let Some((_, names)) = kept {
+            return Ok(names);
         }
         let names = Arc::new(self.ask().await?);
-        *kept = Some((Instant::now(), names.clone()));
+        *self.kept() = Some((Instant::now(), names.clone()));
         Ok(names)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Names> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn ask(&self) -> Result<Vec<Listed>, StoreError> {
@@ -107,7 +115,9 @@ impl WandbStore {
                         ),
                     )
                 })?;
-                let mut names: Vec<Listed> = entity.secrets.into_iter().map(Named::listed).collect();
+                // What no reference could name is not shown either.
+                let named = entity.secrets.into_iter().filter(|named| is_name(&named.name));
+                let mut names: Vec<Listed> = named.map(Named::listed).collect();
                 names.sort_by(|a, b| a.name.cmp(&b.name));
                 Ok(names)
             }
@@ -150,6 +160,10 @@ impl SecretStore for WandbStore {
             queries.iter().map(|query| found.remove(query).unwrap_or_else(|| Err(unlisted()))).collect()
         }
         .boxed()
+    }
+
+    fn forget(&self) {
+        *self.kept() = None;
     }
 
     fn sign_in(&self) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -15,6 +15,8 @@ struct Person<'a> {
     team: &'a Team,
     kubeconfig: std::path::PathBuf,
     token: String,
+    /// The address of Vault, as he knows it.
+    trusts: String,
 }
 
 /// What came of a command.
@@ -44,6 +46,7 @@ impl Person<'_> {
             .args(["-n", &self.team.namespace])
             .env("KUBECONFIG", &self.kubeconfig)
             .env("VAULT_TOKEN", &self.token)
+            .env("VAULT_ADDR", &self.trusts)
             .env("HOME", "/nonexistent")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -61,7 +64,12 @@ impl Person<'_> {
 async fn a_secret_lives_from_set_to_delete() -> Result<()> {
     let (team, server) = team_with_vault("typed").await?;
     let kubeconfig = team.cluster.kubeconfig_as(&format!("admin@{}", team.namespace), &[])?;
-    let admin = Person { team: &team, kubeconfig: kubeconfig.clone(), token: server.root_token().to_owned() };
+    let admin = Person {
+        team: &team,
+        kubeconfig: kubeconfig.clone(),
+        token: server.root_token().to_owned(),
+        trusts: server.address(),
+    };
 
     admin.types("secret set KEY --store vault", "one")?.ok()?;
     admin.types("secret set vault.KEY", "one")?.fails(5, "daypass secret rotate KEY --store vault")?;
@@ -101,8 +109,11 @@ async fn a_secret_lives_from_set_to_delete() -> Result<()> {
     admin.types("secret delete KEY --store vault --yes", "")?.fails(3, "nothing under this path")?;
     admin.types("secret list --store none", "")?.fails(3, "has no store none")?;
 
-    let nobody = Person { team: &team, kubeconfig, token: String::new() };
+    let nobody = Person { team: &team, kubeconfig: kubeconfig.clone(), token: String::new(), trusts: server.address() };
     nobody.types("secret set KEY --store vault", "x")?.fails(1, "vault login")?;
+    // Whoever writes the store's object must not get the tokens of those who look at it.
+    let wary = Person { team: &team, kubeconfig, token: "canary".into(), trusts: String::new() };
+    wary.types("secret list --store vault", "")?.fails(7, "DAYPASS_TRUSTED_ADDRESSES")?;
     Ok(())
 }
 
@@ -110,7 +121,7 @@ async fn a_secret_lives_from_set_to_delete() -> Result<()> {
 async fn a_store_that_is_not_in_order_says_at_which_step_and_what_mends_it() -> Result<()> {
     let (team, mut server) = team_with_vault("checked").await?;
     let kubeconfig = team.cluster.kubeconfig_as(&format!("admin@{}", team.namespace), &[])?;
-    let admin = Person { team: &team, kubeconfig, token: String::new() };
+    let admin = Person { team: &team, kubeconfig, token: String::new(), trusts: String::new() };
     admin.types("store check vault", "")?.ok()?;
     server.kill()?;
     let ran = admin.types("store check vault", "")?;

@@ -9,7 +9,10 @@ use kube::Api;
 use kube::api::PostParams;
 use serde_json::json;
 
-use crate::cluster::{Team, operator};
+use crate::cluster::Team;
+use crate::support::azure::CLIENT;
+use crate::support::google::PROVIDER;
+use crate::support::{clouds, operator};
 
 /// Applies an example as the team's admin, with its team's name and the server's address put in, and gives the run's name.
 async fn apply(team: &Team, example: &str, sandbox: &str, changes: &[(&str, &str)]) -> Result<String> {
@@ -87,4 +90,44 @@ async fn wandb() -> Result<()> {
     let address = format!("baseURL: {server}\n    connection:\n      insecure: true");
     let run = apply(&team, "wandb.yaml", "from-wandb", &[("baseURL: https://api.wandb.ai", &address)]).await?;
     gets(&team, &run, "behind W&B").await
+}
+
+/// What a store on plain HTTP has besides.
+fn insecure(address: &str) -> String {
+    format!("endpoint: {address}\n    connection:\n      insecure: true")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn aws() -> Result<()> {
+    let team = Team::new(operator().await?, "example-aws").await?;
+    let aws = &clouds()?.aws;
+    aws.secret(&format!("daypass/{}/HF_TOKEN", team.namespace), "value of AWS");
+    let region = format!("region: eu-central-1\n    {}", insecure(aws.address()));
+    let run = apply(&team, "aws.yaml", "from-aws", &[("region: eu-central-1", &region)]).await?;
+    gets(&team, &run, "value of AWS").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gcp() -> Result<()> {
+    let team = Team::new(operator().await?, "example-gcp").await?;
+    let google = &clouds()?.google;
+    google.add(&format!("daypass-{}_HF_TOKEN", team.namespace), "value of Google");
+    let project = format!("project: ml-project\n    {}", insecure(&google.address));
+    let provider = "projects/123456789012/locations/global/workloadIdentityPools/kubernetes/providers/ml-cluster";
+    let changes = [("project: ml-project", project.as_str()), (provider, PROVIDER)];
+    let run = apply(&team, "gcp.yaml", "from-gcp", &changes).await?;
+    gets(&team, &run, "value of Google").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn azure() -> Result<()> {
+    let team = Team::new(operator().await?, "example-azure").await?;
+    let azure = &clouds()?.azure;
+    let spelled = team.namespace.replace('-', "-0");
+    azure.add(&format!("daypass-{spelled}-HF--TOKEN"), "value of Azure", None, json!({}));
+    let bundle = azure.ca.trim_end().replace('\n', "\n        ");
+    let vault = format!("vaultURL: {}\n    connection:\n      caBundle: |\n        {bundle}", azure.vault);
+    let changes = [("vaultURL: https://ml-team.vault.azure.net", vault.as_str()), (CLIENT, CLIENT)];
+    let run = apply(&team, "azure.yaml", "from-azure", &changes).await?;
+    gets(&team, &run, "value of Azure").await
 }

@@ -11,8 +11,8 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::cluster::{Team, operator};
-use crate::support::{Canned, Reply};
+use crate::cluster::Team;
+use crate::support::{Canned, Reply, operator};
 
 /// A team with a store `vault` in a server that lets it sign in.
 pub async fn team_with_vault(prefix: &str) -> Result<(Team, OpenBao)> {

@@ -6,7 +6,7 @@ use anyhow::Result;
 use daypass::api::{SecretSource, VaultBackend, VaultEngine};
 use daypass::secret::SecretValue;
 use daypass::stores::settings::StoreSettings;
-use daypass::stores::sign_in::{OwnToken, Proof, Subject as Who};
+use daypass::stores::sign_in::{Issuer, OwnToken, Proof, Subject as Who};
 use daypass::stores::vault::VaultStore;
 use daypass::stores::{SecretStore, Stage, StoreError};
 use daypass_testcluster::{Cluster, OpenBao};
@@ -33,7 +33,7 @@ fn account(name: &str) -> Proof {
     Proof::Token(Who::Team { name: name.into(), audience: None })
 }
 
-fn own(token: &str) -> Box<OwnToken> {
+fn own(token: &str) -> Box<dyn Issuer> {
     Box::new(OwnToken(Arc::new(SecretValue::new(token.as_bytes().to_vec()))))
 }
 

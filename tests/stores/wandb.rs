@@ -21,8 +21,9 @@ use kube::Api;
 use kube::api::PostParams;
 use serde_json::{Value, json};
 
-use crate::cluster::{Team, operator};
+use crate::cluster::Team;
 use crate::contract::get;
+use crate::support::operator;
 use crate::vault::settings;
 
 /// `api:wandb-key`, as a client sends it.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, reason = "a command's answer goes to standard output")]
 
+mod bench;
 mod cargo;
 mod cluster;
 mod demo;
@@ -30,6 +31,9 @@ enum Command {
     Cluster(cluster::Command),
     /// The whole line on a real cluster: install, store a secret, run, and prove what became of it
     Demo(demo::Arguments),
+    /// Measure, in ratios within one run
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Write the files that are derived from the code: CRDs and field tables
     Generate {
         /// Change nothing, and fail where a file has drifted from the code
@@ -42,7 +46,8 @@ enum Command {
     RunnerImage,
     /// Run the tests of the evaluation runner with real Inspect; arguments are pytest's
     RunnerTest(runner::Arguments),
-    /// Run all tests, in tiers: unit, runner (Python), api (a real control plane) and node (real containers; root)
+    /// Run all tests, in tiers: unit, runner (Python), api (a real control plane), stores (a server for each
+    /// backend) and node (real containers; root)
     Test(test::Arguments),
     /// Get the programs that the local cluster needs, ahead of the first use
     Tools(tools::Arguments),
@@ -53,6 +58,7 @@ async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
     let outcome = match arguments.command {
+        Command::Bench(bench) => bench::run(bench).await,
         Command::Cluster(command) => cluster::run(command).await,
         Command::Demo(arguments) => demo::run(root, &arguments).await,
         Command::Generate { check } => generate::run(root, check),

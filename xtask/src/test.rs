@@ -267,7 +267,7 @@ fn summarize(outcomes: &[Outcome], left_out: &[Tier], took: Duration) -> Count {
     let mut total = Count::default();
     for Outcome { tier, name, count, took } in outcomes {
         println!(
-            "{:<6}{name:<26}{:>5} passed{:>5} failed{:>8.1} s",
+            "{:<8}{name:<26}{:>5} passed{:>5} failed{:>8.1} s",
             tier.name(),
             count.passed,
             count.failed,

@@ -1,10 +1,14 @@
 """W&B: asked before the run, told after it, and never in the way of the score."""
 
+import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
-from conftest import WANDB_KEY, WRONG_KEY, Runners, find
+from conftest import WANDB_KEY, WRONG_KEY, Runners, contents, find
+from daypass_runner.report import metric
 
 
 def _configuration(runners: Runners, **changes: str) -> dict[str, Any]:
@@ -49,3 +53,21 @@ def test_a_failed_upload_does_not_lose_the_score(runners: Runners) -> None:
     again = runners.run(_configuration(runners), **environment)
     assert again.result["score"] == ended.result["score"]
     assert runners.server.calls["right"] == asked
+
+
+def test_what_is_uploaded(runners: Runners) -> None:
+    """The client of W&B without its server: it writes into a file what it would send."""
+    (runners.folder / "home").mkdir()
+    row = metric("match", "accuracy", 0.8, 0.1)
+    result = {"task": "gsm8k", "score": row, "metrics": [row], "samples": {"done": 1, "total": 1}, "durationSeconds": 1}
+    environment = runners.environment(WANDB_API_KEY=WANDB_KEY, WANDB_MODE="offline", TMPDIR=str(runners.folder))
+    subprocess.run(
+        [sys.executable, "-m", "daypass_runner.wandb_upload", "our-team", "evaluations"],
+        input=json.dumps({"name": "gsm8k", "group": "nightly", "id": "a-gsm8k", "result": result}).encode(),
+        env=environment,
+        check=True,
+    )
+    written = b"".join(data for name, data in contents(runners.folder) if name.endswith(".wandb"))
+    for text in (b"match/accuracy", b"match/accuracy_error", b"samples/done", b"our-team", b"evaluations", b"a-gsm8k"):
+        assert text in written
+    assert find(runners.folder, WANDB_KEY) == []

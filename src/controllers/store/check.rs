@@ -17,6 +17,8 @@ use crate::stores::{Query, Stage, StoreError};
 const SHOWN: usize = 100;
 /// How many secrets of live runs are asked for, so that a newer version is noticed.
 const FOLLOWED: usize = 100;
+/// How many of them at a time: as many as a run may name, so that no run waits longer behind a check than behind a run.
+const AT_ONCE: usize = 12;
 
 /// What a look at a store has shown.
 pub(super) struct Checked {
@@ -158,11 +160,22 @@ async fn read(
     if queries.is_empty() {
         queries.extend(listed.map(|listed| Query { name: listed.name.clone(), version: None }));
     }
-    let answers = front.get_many(&queries).await;
-    let mut results = answers.into_iter().map(|answer| answer.map(|_| ()));
-    let first = results.next()?;
-    // One that can be read is enough to say that the store is well.
-    Some(if first.is_ok() || results.any(|result| result.is_ok()) { Ok(()) } else { first })
+    let mut told = None;
+    for some in queries.chunks(AT_ONCE) {
+        for answer in front.get_many(some).await {
+            match (answer, &told) {
+                // One that can be read is enough to say that the store is well.
+                (Ok(_), _) => told = Some(Ok(())),
+                (Err(error), None) => told = Some(Err(error)),
+                (Err(_), Some(_)) => {}
+            }
+        }
+        // The rest would meet the same, and add to it.
+        if matches!(&told, Some(Err(error)) if error.is_of_backend()) {
+            break;
+        }
+    }
+    told
 }
 
 /// The names, unpinned, that live runs have of this store.

@@ -68,7 +68,7 @@ async fn write(store: &TeamSecretStore, ctx: &Context, status: &TeamSecretStoreS
     let stores = Api::<TeamSecretStore>::namespaced(ctx.client.clone(), &store.namespace().unwrap_or_default());
     let mut body = json!(status);
     // A merge patch takes a field away only when it is told to.
-    for field in ["secretCount", "names", "breaker", "checks", "revoked"] {
+    for field in ["secretCount", "names", "checkRequested", "breaker", "checks", "revoked"] {
         if let Value::Object(map) = &mut body {
             map.entry(field).or_insert(Value::Null);
         }
@@ -82,16 +82,14 @@ async fn write(store: &TeamSecretStore, ctx: &Context, status: &TeamSecretStoreS
     }
 }
 
-/// Whether the status is worth a write: it differs by more than the time of the check, that is old, or somebody waits
-/// for it.
+/// Whether the status is worth a write: it differs by more than the time of the check, or that is old.
 fn is_due(store: &TeamSecretStore, new: &TeamSecretStoreStatus) -> bool {
     let Some(old) = &store.status else { return true };
     if (TeamSecretStoreStatus { last_check: new.last_check, ..old.clone() }) != *new {
         return true;
     }
     let (Some(last), Some(now)) = (old.last_check, new.last_check) else { return true };
-    let requested = store.annotations().get(CHECK_REQUESTED).and_then(|text| text.parse::<Timestamp>().ok());
-    now.0.duration_since(last.0) > OLDEST_CHECK || requested.is_some_and(|requested| requested > last.0)
+    now.0.duration_since(last.0) > OLDEST_CHECK
 }
 
 /// One event when a store begins to be of a kind that is discouraged.
@@ -141,6 +139,7 @@ fn status_of(store: &TeamSecretStore, checked: Checked, ctx: &Context) -> TeamSe
         secret_count: checked.count.map(|count| i64::try_from(count).unwrap_or(i64::MAX)),
         names: checked.names,
         last_check: Some(Time(now)),
+        check_requested: store.annotations().get(CHECK_REQUESTED).map(|text| text.chars().take(64).collect()),
         breaker: checked.breaker,
         checks: checked.checks,
         revoked: store.spec.revoked.iter().map(|revoked| revocation(&team, &revoked.name, store, ctx, &old)).collect(),

@@ -37,6 +37,9 @@ pub struct Replica {
 /// Control planes of tests' own take the machine one after the other.
 pub static TURN: Mutex<()> = Mutex::const_new(());
 
+/// More of the configuration's section `stores`, for who sets it before the first operator starts: `endpoints: {...}`.
+pub static STORES: OnceLock<String> = OnceLock::new();
+
 static SHARED: OnceLock<Result<Operator, String>> = OnceLock::new();
 
 /// The operator that all tests of this binary share.
@@ -219,9 +222,10 @@ async fn spawn(cluster: &Cluster, folder: &Path, name: &str, lease: &str) -> Res
         format!(
             "defaultImage: daypass.test/busybox:1\nkeys: {{folder: {}}}\nhttp: {{address: '127.0.0.1:0'}}\n\
              log: {{format: json, level: 'info,daypass=trace'}}\n\
-             lease: {lease}\nstores: {{allowLocalAddresses: true}}\n\
+             lease: {lease}\nstores: {{allowLocalAddresses: true, {}}}\n\
              evaluations: {{images: {{Inspect: 'daypass.test/runner:1'}}}}\n",
-            keys.display()
+            keys.display(),
+            STORES.get().map_or("", String::as_str)
         ),
     )?;
     let log = File::create(folder.join(format!("{name}.log")))?;

@@ -1,11 +1,14 @@
 //! Servers and proofs that the tests of this tier own.
 
-#[cfg(feature = "aws")]
 pub mod aws_faults;
+pub mod azure;
 mod canned;
-#[cfg(feature = "aws")]
+mod clouds;
+pub mod double;
+pub mod google;
 pub mod moto;
 mod proofs;
 
 pub use canned::{Canned, Reply};
+pub use clouds::{clouds, operator};
 pub use proofs::{ApiTokens, FixedProofs};

@@ -104,7 +104,8 @@ async fn set_up(server: &OpenBao, place: &Place) -> Result<()> {
 fn set(place: &Place, server: &OpenBao, name: &str, value: &str) -> Result<()> {
     let mut daypass = place.daypass(ADMIN);
     daypass.args(["secret", "set", name, "--store", STORE, "-n", TEAM, "--from-stdin"]);
-    show_with_input(daypass.env("VAULT_TOKEN", server.root_token()), "the value", value.as_bytes()).map(drop)
+    daypass.env("VAULT_TOKEN", server.root_token()).env("VAULT_ADDR", server.address());
+    show_with_input(&mut daypass, "the value", value.as_bytes()).map(drop)
 }
 
 fn apply_sandbox(place: &Place, what: &str, manifest: &str) -> Result<()> {
