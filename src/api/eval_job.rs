@@ -1,5 +1,7 @@
 //! `EvalJob`: one model on some benchmarks, each with the keys that it needs and no others.
 
+#![allow(clippy::struct_excessive_bools, reason = "each is a field of its own in the manifest")]
+
 use std::collections::BTreeMap;
 
 use kube::{CustomResource, KubeSchema};
@@ -80,7 +82,6 @@ const OWN_VARIABLES: &str = "!has(self.secrets) || self.secrets.map(s, has(s.env
 #[x_kube(validation = fixed!("securityContext"))]
 #[x_kube(validation = fixed!("podMetadata"))]
 #[x_kube(validation = fixed!("network"))]
-#[allow(clippy::struct_excessive_bools, reason = "each is a field of its own in a manifest")]
 pub struct EvalJobSpec {
     /// The model that is evaluated.
     pub model: EvaluatedModel,

@@ -116,8 +116,8 @@ impl WandbStore {
                     )
                 })?;
                 // What no reference could name is not shown either.
-                let named = entity.secrets.into_iter().filter(|named| is_name(&named.name));
-                let mut names: Vec<Listed> = named.map(Named::listed).collect();
+                let known = entity.secrets.into_iter().filter(|secret| is_name(&secret.name));
+                let mut names: Vec<Listed> = known.map(Named::listed).collect();
                 names.sort_by(|a, b| a.name.cmp(&b.name));
                 Ok(names)
             }

@@ -107,7 +107,7 @@ async fn each_of_24_is_asked_for() -> Result<()> {
     let mut verdict = Verdict::default();
     let (home, away) = (&world.home, &world.away);
     let names: Vec<String> = (0..24).map(|index| format!("S{index}")).collect();
-    let named = |names: &[String]| {
+    let job_of = |names: &[String]| {
         let all: Vec<Value> = names.iter().map(|name| json!({"team": home, "name": name})).collect();
         // Each stands in two benchmarks: what counts is how many different ones there are.
         let benchmarks: Vec<Value> = all
@@ -121,7 +121,7 @@ async fn each_of_24_is_asked_for() -> Result<()> {
     let granted: Vec<&str> = names.iter().take(23).map(String::as_str).collect();
     grant(&world.admin, home, "stranger", &granted).await?;
     poll(SOON, "the grant is seen", async || {
-        let answer = post(&world.stranger, &jobs(away), &named(&names[..23])).await?;
+        let answer = post(&world.stranger, &jobs(away), &job_of(&names[..23])).await?;
         ensure!(answer.code == 201, "{}", answer.message());
         Ok(())
     })
@@ -129,7 +129,7 @@ async fn each_of_24_is_asked_for() -> Result<()> {
     for place in 0..24 {
         let mut order = names.clone();
         order.swap(place, 23);
-        let answer = post(&world.stranger, &jobs(away), &named(&order)).await?;
+        let answer = post(&world.stranger, &jobs(away), &job_of(&order)).await?;
         let rule = format!("a team secret that the job names: you may not use S23 of team {home}");
         verdict.refused(&format!("the one without a grant at {place}"), &answer, USE, &rule);
     }
@@ -140,7 +140,7 @@ async fn each_of_24_is_asked_for() -> Result<()> {
     let said = job(|s| s["secrets"] = json!([{"team": home, "name": "S0", "store": "default"}]));
     verdict.code("the store said", &post(&world.stranger, &jobs(away), &said).await?, 201);
     // All 24 and autoBind beside, as the largest job that there is.
-    let mut largest = named(&names);
+    let mut largest = job_of(&names);
     largest["spec"]["autoBind"] = json!(true);
     verdict.code("a member, 24 and autoBind", &post(&world.member, &jobs(home), &largest).await?, 201);
     verdict.end();

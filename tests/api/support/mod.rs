@@ -10,4 +10,7 @@ mod writes;
 pub use actors::{COLLECTED, Team, sandbox};
 pub use fleet::Fleet;
 pub use node::{container, ended, running};
-pub use operator::{NAMESPACE, Operator, Replica, STORES, TURN, end_cluster, operator, own_cluster, settle};
+pub use operator::{NAMESPACE, Operator, Replica, TURN, end_cluster, operator, own_cluster, settle};
+// For the tier `stores`, which shares this module.
+#[allow(unused_imports, reason = "the tier `api` leaves it as it is")]
+pub use operator::STORES;
