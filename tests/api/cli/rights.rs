@@ -145,7 +145,7 @@ async fn refusals_name_the_role_and_exit_codes_tell_causes_apart() -> Result<()>
         "contexts": [{"name": "c", "context": {"cluster": "c", "user": ""}}],
     });
     std::fs::write(nowhere.path(), kubeconfig.to_string())?;
-    team.types_as(&nowhere.path().to_owned(), "secret list", "")?.fails(6, "cannot list")?;
+    team.types_as(&nowhere.path().to_owned(), "secret list", "")?.fails(6, "cannot read the store")?;
     team.types_as(&PathBuf::from("/nonexistent"), "secret list", "")?.fails(2, "--kubeconfig")?;
     team.types("secret list --system-namespace-typo", "")?.fails(2, "unexpected argument")?;
     daypass(&team.kubeconfig, &["secret", "set", "B", "-n", &team.namespace, "--system-namespace", "default"], "1")?
