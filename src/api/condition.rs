@@ -72,6 +72,14 @@ pub struct Condition {
     pub observed_generation: Option<i64>,
 }
 
+impl Condition {
+    /// Whether an operator wrote it. A condition of a new object that nobody has looked at is the kind's default, from the
+    /// beginning of time.
+    pub fn is_written(&self) -> bool {
+        self.last_transition_time.0 != jiff::Timestamp::UNIX_EPOCH
+    }
+}
+
 /// Puts `condition` into the list; the time of the last transition is kept while the status stays.
 pub fn set_condition(conditions: &mut Vec<Condition>, mut condition: Condition) {
     match conditions.iter_mut().find(|old| old.type_ == condition.type_) {

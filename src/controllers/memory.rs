@@ -45,6 +45,17 @@ pub struct Memory {
     inherited: Mutex<Option<HashSet<String>>>,
 }
 
+impl Remembered {
+    /// The version that a write of the status is for, where the watch shows `watched`: what this process wrote since is
+    /// newer than that.
+    pub fn version_to_write<'a>(&'a self, watched: &'a str) -> &'a str {
+        match &self.written {
+            Some((seen, written)) if seen == watched => written,
+            _ => watched,
+        }
+    }
+}
+
 impl Memory {
     /// Notes which objects were there before this process led. Later lists say nothing about that.
     pub fn inherit(&self, uids: HashSet<String>) {

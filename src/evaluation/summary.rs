@@ -16,7 +16,7 @@ pub fn summarize(
     generation: Option<i64>,
     now: Timestamp,
 ) {
-    status.conditions.retain(|condition| condition.last_transition_time.0 != Timestamp::UNIX_EPOCH);
+    status.conditions.retain(Condition::is_written);
     totals(spec, status);
     phase(spec, status, refused, now);
     conditions(spec, status, generation, now);

@@ -2,11 +2,13 @@
 
 mod api_error;
 mod run_secrets;
+mod status;
 
 use std::time::Duration;
 
 pub use api_error::{ApiAnswer, Class, classify};
 pub use run_secrets::{Deleted, create_run_secret, delete_run_secret};
+pub use status::patch_status;
 
 /// How long one call to the API server may take. The client itself has no read timeout.
 pub const CALL_DEADLINE: Duration = Duration::from_secs(15);

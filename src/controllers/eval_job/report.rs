@@ -1,16 +1,14 @@
 //! Writes the status, and tells events.
 
-use kube::api::{Api, Patch, PatchParams};
-use kube::{Resource, ResourceExt};
-use serde_json::{Value, json};
+use kube::{Api, Resource, ResourceExt};
 
 use super::super::Context;
 use super::super::memory::Remembered;
 use super::super::runs::Error;
 use crate::api::{EvalJob, EvalJobStatus, EvaluationPhase, Reason};
-use crate::kube_ext::{CallError, call};
+use crate::kube_ext::{CallError, patch_status};
 
-/// Fields that a later status may be without: a merge patch takes them away only when told to.
+/// Fields that a later status may be without.
 const OPTIONAL: [&str; 12] = [
     "benchmarks",
     "progress",
@@ -38,23 +36,11 @@ pub(super) async fn write(
         return Ok(());
     }
     let (phase, reason) = (before.map(|before| before.phase), before.and_then(|before| before.reason));
-    let mut body = json!(status);
-    for field in OPTIONAL {
-        if let Value::Object(map) = &mut body {
-            map.entry(field).or_insert(Value::Null);
-        }
-    }
-    // Another object under the same name, made anew, must not get this job's end.
     let watched = job.resource_version().unwrap_or_default();
-    let version = match &known.written {
-        Some((seen, written)) if *seen == watched => written.clone(),
-        _ => watched.clone(),
-    };
-    let patch = Patch::Merge(json!({"metadata": {"resourceVersion": version}, "status": body}));
     let jobs = Api::<EvalJob>::namespaced(ctx.client.clone(), &job.namespace().unwrap_or_default());
     let what = "write the EvalJob's status";
-    let parameters = PatchParams { field_manager: Some("daypass".into()), ..PatchParams::default() };
-    match call(what, jobs.patch_status(&job.name_any(), &parameters, &patch)).await? {
+    let version = known.version_to_write(&watched);
+    match patch_status(what, &jobs, &job.name_any(), status, &OPTIONAL, Some(version)).await? {
         Ok(answer) => {
             known.written = Some((watched, answer.resource_version().unwrap_or_default()));
             known.evaluation = Some(Box::new(status.clone()));

@@ -133,8 +133,7 @@ fn secrets(run: &Run, state: &State) -> Vec<SecretStatus> {
 
 fn conditions(state: &State, old: &[Condition], generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
     use ConditionStatus::{False, True, Unknown};
-    let mut conditions: Vec<Condition> =
-        old.iter().filter(|condition| condition.last_transition_time.0 != Timestamp::UNIX_EPOCH).cloned().collect();
+    let mut conditions: Vec<Condition> = old.iter().filter(|condition| condition.is_written()).cloned().collect();
     let mut set = |type_, status: ConditionStatus, reason, message: &str, since: Option<Timestamp>| {
         set_condition(
             &mut conditions,

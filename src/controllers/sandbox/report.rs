@@ -1,17 +1,15 @@
 //! Writes the status, and tells events and metrics.
 
-use kube::api::{Api, Patch, PatchParams};
-use kube::{Resource, ResourceExt};
-use serde_json::{Value, json};
+use kube::{Api, Resource, ResourceExt};
 
 use super::super::Context;
 use super::super::memory::Remembered;
 use super::{Error, convert};
 use crate::api::{Phase, Reason, Sandbox};
-use crate::kube_ext::{CallError, call};
+use crate::kube_ext::{CallError, patch_status};
 use crate::run::{Run, SecretFact, State};
 
-/// Fields that a later state may be without: a merge patch takes them away only when told to.
+/// Fields that a later state may be without.
 const OPTIONAL: [&str; 9] = [
     "podName",
     "startTime",
@@ -34,23 +32,11 @@ pub(super) async fn write(
     let old = sandbox.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
     let old = known.conditions.clone().unwrap_or(old);
     let status = convert::status_of(run, state, &old, sandbox.metadata.generation, ctx.clock.now());
-    let mut body = json!(status);
-    for field in OPTIONAL {
-        if let Value::Object(map) = &mut body {
-            map.entry(field).or_insert(Value::Null);
-        }
-    }
-    // Another object under the same name, made anew, must not get this run's end.
     let watched = sandbox.resource_version().unwrap_or_default();
-    let version = match &known.written {
-        Some((seen, written)) if *seen == watched => written.clone(),
-        _ => watched.clone(),
-    };
-    let patch = Patch::Merge(json!({"metadata": {"resourceVersion": version}, "status": body}));
     let sandboxes = Api::<Sandbox>::namespaced(ctx.client.clone(), &run.namespace);
     let what = "write the Sandbox's status";
-    let parameters = PatchParams { field_manager: Some("daypass".into()), ..PatchParams::default() };
-    match call(what, sandboxes.patch_status(&run.owner_name, &parameters, &patch)).await? {
+    let version = known.version_to_write(&watched);
+    match patch_status(what, &sandboxes, &run.owner_name, &status, &OPTIONAL, Some(version)).await? {
         Ok(answer) => {
             known.written = Some((watched, answer.resource_version().unwrap_or_default()));
             known.conditions = Some(status.conditions);

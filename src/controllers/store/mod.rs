@@ -7,11 +7,9 @@ mod revocation;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
-use kube::api::{Api, Patch, PatchParams};
+use jiff::SignedDuration;
 use kube::runtime::controller::Action;
-use kube::{Resource as _, ResourceExt};
-use serde_json::{Value, json};
+use kube::{Api, Resource as _, ResourceExt};
 
 use self::check::{Checked, check};
 use self::revocation::revocation;
@@ -20,7 +18,7 @@ use crate::api::{
     BackendKind, CHECK_REQUESTED, Condition, ConditionStatus, ConditionType, Reason, TeamSecretStore,
     TeamSecretStoreStatus, Time, set_condition,
 };
-use crate::kube_ext::{CallError, call};
+use crate::kube_ext::{CallError, patch_status};
 
 /// How soon a store with a revocation under way is looked at again.
 const REVOKING: Duration = Duration::from_secs(2);
@@ -28,6 +26,9 @@ const REVOKING: Duration = Duration::from_secs(2);
 const NOT_READY: Duration = Duration::from_secs(10);
 /// How old the time of the last check may get in the status. A write for each check would be two a minute and store.
 const OLDEST_CHECK: SignedDuration = SignedDuration::from_secs(300);
+
+/// Fields that a later status may be without.
+const OPTIONAL: [&str; 6] = ["secretCount", "names", "checkRequested", "breaker", "checks", "revoked"];
 
 /// Brings a store's status up to date.
 ///
@@ -66,16 +67,7 @@ pub fn error_policy(store: Arc<TeamSecretStore>, error: &CallError, ctx: Arc<Con
 async fn write(store: &TeamSecretStore, ctx: &Context, status: &TeamSecretStoreStatus) -> Result<(), CallError> {
     let what = "write the store's status";
     let stores = Api::<TeamSecretStore>::namespaced(ctx.client.clone(), &store.namespace().unwrap_or_default());
-    let mut body = json!(status);
-    // A merge patch takes a field away only when it is told to.
-    for field in ["secretCount", "names", "checkRequested", "breaker", "checks", "revoked"] {
-        if let Value::Object(map) = &mut body {
-            map.entry(field).or_insert(Value::Null);
-        }
-    }
-    let patch = Patch::Merge(json!({"status": body}));
-    let parameters = PatchParams { field_manager: Some("daypass".into()), ..PatchParams::default() };
-    match call(what, stores.patch_status(&store.name_any(), &parameters, &patch)).await? {
+    match patch_status(what, &stores, &store.name_any(), status, &OPTIONAL, None).await? {
         Ok(_) => Ok(()),
         Err(answer) if answer.code == 404 => Ok(()),
         Err(answer) => Err(CallError::Api { what, code: answer.code, reason: answer.reason }),
@@ -110,7 +102,7 @@ fn status_of(store: &TeamSecretStore, checked: Checked, ctx: &Context) -> TeamSe
     let mut conditions: Vec<Condition> = old
         .conditions
         .iter()
-        .filter(|condition| condition.last_transition_time.0 != Timestamp::UNIX_EPOCH)
+        .filter(|condition| condition.is_written())
         .filter(|condition| condition.type_ != ConditionType::Discouraged || backend == Some(BackendKind::Kubernetes))
         .cloned()
         .collect();
