@@ -96,11 +96,6 @@ impl Front {
         }
     }
 
-    /// The backend's kind.
-    pub const fn kind(&self) -> BackendKind {
-        self.kind
-    }
-
     /// Where the breaker stands.
     pub fn breaker(&self) -> Breaker {
         self.gate.breaker()
@@ -112,11 +107,8 @@ impl Front {
         // The sealed store is the API server itself, which needs no protection from itself, and whose rotations hold
         // at once: nothing of it is kept.
         if self.kind == BackendKind::Sealed {
-            let answers = self.store.get_many(queries).await;
-            return answers
-                .into_iter()
-                .map(|answer| answer.map(|fetched| Served { shared: share(fetched), stale: false }))
-                .collect();
+            let answers = self.question(queries).await;
+            return answers.into_iter().map(|answer| answer.map(|shared| Served { shared, stale: false })).collect();
         }
         let (known, waits) = {
             let mut state = self.lock();
@@ -233,15 +225,21 @@ impl Front {
             Ok(pass) => pass,
             Err(error) => return queries.iter().map(|_| Err(error.clone())).collect(),
         };
+        let answers = self.question(queries).await;
+        let trouble = answers.iter().find_map(|answer| answer.as_ref().err().filter(|error| error.is_of_backend()));
+        pass.tell(trouble);
+        answers
+    }
+
+    /// Asks the backend, within its deadline.
+    async fn question(&self, queries: &[Query]) -> Vec<Result<Shared, StoreError>> {
         let asked = Instant::now();
         let answers = match tokio::time::timeout(DEADLINE, self.store.get_many(queries)).await {
-            Ok(answers) => answers,
+            Ok(answers) => answers.into_iter().map(|answer| answer.map(share)).collect(),
             Err(_) => queries.iter().map(|_| Err(silent(DEADLINE))).collect(),
         };
         self.metrics.resolve_took(self.kind.as_str(), asked.elapsed());
-        let trouble = answers.iter().find_map(|answer| answer.as_ref().err().filter(|error| error.is_of_backend()));
-        pass.tell(trouble);
-        answers.into_iter().map(|answer| answer.map(share)).collect()
+        answers
     }
 
     /// Walks up to the backend: signs in, then lists. Names where the backend lists any.

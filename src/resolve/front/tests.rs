@@ -208,6 +208,19 @@ async fn runs_do_not_queue_up_behind_a_backend_that_hangs() {
     assert!(started.elapsed() <= PATIENCE);
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_sealed_store_is_timed_and_given_up_like_any_other() {
+    let (backend, metrics) = (Arc::new(Backend::default()), Arc::new(Metrics::new()));
+    let spec = TeamSecretStoreSpec::default();
+    let front = Front::new(backend.clone(), BackendKind::Sealed, &spec, "s", Arc::default(), metrics.clone());
+    let front = Arc::new(front);
+    version(&front, "KEY").await.unwrap();
+    let text = metrics.render().unwrap();
+    assert!(text.contains("daypass_resolve_duration_seconds_count{backend=\"sealed\"} 1"), "{text}");
+    backend.take(Duration::from_secs(3600));
+    assert!(matches!(version(&front, "KEY").await, Err(StoreError::Unavailable { .. })));
+}
+
 /// A backend whose first question ends in a panic.
 struct Panics(AtomicUsize);
 
