@@ -40,11 +40,12 @@ impl Team {
         self.play_node(run, if code == 0 { "Succeeded" } else { "Failed" }, ended(code, reason)).await
     }
 
-    /// The scheduler gives the Pod to a node. Only then does its deletion take as long as its grace.
+    /// The scheduler gives the Pod to a node. Only then does its deletion take as long as its grace. The node is the run's
+    /// own: the controller manager takes Pods of nodes that are not there away, 40 s after it has first seen such a node.
     pub async fn play_bind(&self, run: &str) -> Result<()> {
         let binding = json!({
             "apiVersion": "v1", "kind": "Binding", "metadata": {"name": run},
-            "target": {"apiVersion": "v1", "kind": "Node", "name": "played"},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": run},
         });
         let pods = Request::new(format!("/api/v1/namespaces/{}/pods", self.namespace));
         let request = pods.create_subresource("binding", run, &PostParams::default(), serde_json::to_vec(&binding)?)?;
