@@ -5,6 +5,7 @@
 
 mod canary;
 mod ends;
+mod evaluations;
 mod failover;
 mod files;
 mod images;

@@ -45,8 +45,12 @@ impl Built {
     }
 
     /// How the tests on a node learn of it.
-    pub(crate) fn variables(&self) -> [(&'static str, String); 2] {
-        [("DAYPASS_OPERATOR_IMAGE", self.reference()), ("DAYPASS_OPERATOR_ARCHIVE", self.archive.display().to_string())]
+    pub(crate) fn variables(&self) -> [(String, String); 2] {
+        let name = self.name.to_uppercase();
+        [
+            (format!("DAYPASS_{name}_IMAGE"), self.reference()),
+            (format!("DAYPASS_{name}_ARCHIVE"), self.archive.display().to_string()),
+        ]
     }
 
     fn in_folder(folder: &Path, name: &'static str, tag: String) -> Self {

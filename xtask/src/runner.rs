@@ -1,6 +1,6 @@
 //! `cargo xtask runner-test`: the tests of the evaluation runner.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -15,18 +15,13 @@ pub(crate) struct Arguments {
 
 /// Runs them; a failed test is a failed task.
 pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
-    let status = command(root, &environment(root)?).args(&arguments.pytest).status().context("run pytest")?;
+    let status =
+        command(root, &python::environment_of_runner()?).args(&arguments.pytest).status().context("run pytest")?;
     if !status.success() {
         // Without a word more: pytest has said it.
         std::process::exit(1);
     }
     Ok(())
-}
-
-/// The folder of an environment with what the image has, and pytest; made the first time.
-pub(crate) fn environment(root: &Path) -> Result<PathBuf> {
-    let requirements = root.join("images/runner/requirements");
-    python::environment_of(&["inspect.txt", "test.txt"].map(|name| requirements.join(name)), "the evaluation runner")
 }
 
 /// A call of pytest.

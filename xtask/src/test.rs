@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
-use daypass_testcluster::{Tools, packages};
+use daypass_testcluster::{Tools, packages, python};
 
 use crate::cargo::cargo;
 use crate::{image, runner};
@@ -15,7 +15,7 @@ use crate::{image, runner};
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Only these tiers
-    #[arg(long, value_enum, value_delimiter = ',', num_args = 1.., default_value = "all")]
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "all")]
     tier: Vec<Choice>,
     /// Leave a tier out
     #[arg(long = "skip-tier", visible_alias = "skip", value_enum, value_name = "TIER")]
@@ -133,15 +133,16 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     let suites: Vec<&Suite> = SUITES.iter().filter(|suite| tiers.contains(&suite.tier)).collect();
 
     // What cannot work should not take minutes to say so.
-    prepare(root, &tiers)?;
+    prepare(&tiers)?;
     build(root, &suites)?;
-    let image = if tiers.contains(&Tier::Node) { Some(image::build(root)?) } else { None };
+    let images =
+        if tiers.contains(&Tier::Node) { vec![image::build(root)?, image::build_runner(root)?] } else { Vec::new() };
 
     let mut outcomes = Vec::new();
     for suite in suites {
         println!("\n== {}: {}", suite.tier.name(), suite.name);
         let begun = Instant::now();
-        let count = run_suite(root, suite, arguments.filter.as_deref(), image.as_ref())?;
+        let count = run_suite(root, suite, arguments.filter.as_deref(), &images)?;
         outcomes.push(Outcome { tier: suite.tier, name: suite.name, count, took: begun.elapsed() });
     }
     let left_out: Vec<Tier> = Tier::ALL.into_iter().filter(|tier| !tiers.contains(tier)).collect();
@@ -154,9 +155,9 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
 }
 
 /// Gets what the tiers need, and fails where a tier cannot run here.
-fn prepare(root: &Path, tiers: &[Tier]) -> Result<()> {
-    if tiers.contains(&Tier::Runner) {
-        runner::environment(root).context("get the Python packages of the evaluation runner")?;
+fn prepare(tiers: &[Tier]) -> Result<()> {
+    if tiers.contains(&Tier::Runner) || tiers.contains(&Tier::Node) {
+        python::environment_of_runner().context("get the Python packages of the evaluation runner")?;
     }
     if tiers.contains(&Tier::Node) {
         ensure!(
@@ -189,21 +190,19 @@ fn build(root: &Path, suites: &[&Suite]) -> Result<()> {
 }
 
 /// Runs a suite, shows what it says, and counts.
-fn run_suite(root: &Path, suite: &Suite, filter: Option<&str>, image: Option<&image::Built>) -> Result<Count> {
+fn run_suite(root: &Path, suite: &Suite, filter: Option<&str>, images: &[image::Built]) -> Result<Count> {
     let mut command = match suite.tier {
         // pytest's filters are expressions, in which a path of Rust has no meaning.
         Tier::Runner if filter.is_some_and(|filter| filter.contains("::")) => return Ok(Count::default()),
         Tier::Runner => {
-            let mut command = runner::command(root, &runner::environment(root)?);
+            let mut command = runner::command(root, &python::environment_of_runner()?);
             command.args(filter.map(|filter| ["-k", filter]).into_iter().flatten());
             command
         }
         Tier::Unit | Tier::Api | Tier::Stores | Tier::Node => cargo_test(root, suite, filter),
     };
     command.stdin(Stdio::null()).stdout(Stdio::piped());
-    if let Some(image) = image {
-        command.envs(image.variables());
-    }
+    command.envs(images.iter().flat_map(image::Built::variables));
     let mut child = command.spawn().context("run the tests")?;
     let mut count = Count::default();
     let mut reader = BufReader::new(child.stdout.take().context("the tests' output")?);

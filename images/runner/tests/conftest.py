@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 import urllib.parse
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from archives import contents
 from hub_server import Hub
 from model_server import Server
 
@@ -26,6 +26,7 @@ KEY = 'sk-test+/7Qf"2vX9\\aKq81LmZ'
 JUDGE_KEY = "sk-judge-5fT20xWb77Rk"
 # As long as some are, so that whoever breaks lines breaks it.
 WRONG_KEY = "sk-wrong/Hq3+81LzPc0d-" + "".join(f"{(i * 7919 + 104729) % 99991:05d}xQ" for i in range(22))
+HUB_TOKEN = "hf_TkNs83bWq0PzLm5Xr2Yv"
 WANDB_KEY = "a" * 8 + "0f3c7e9b25d1480a6b7c9e2f1d3a5b7c"
 
 
@@ -36,7 +37,7 @@ def server() -> Server:
 
 @pytest.fixture(scope="session")
 def hub() -> Hub:
-    return Hub()
+    return Hub({HUB_TOKEN})
 
 
 @dataclass
@@ -187,20 +188,6 @@ def runners(zygote: subprocess.Popen, server: Server, hub: Hub, tmp_path: Path) 
             # Its test has failed; the next one needs the zygote.
             os.kill(started.process, signal.SIGKILL)
             started.end()
-
-
-def contents(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """Every file below a folder, and what is inside archives."""
-    # Teaches zipfile the compression of Inspect's logs, which otherwise nothing is found in.
-    import inspect_ai.log  # noqa: F401
-
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            yield str(path), path.read_bytes()
-        if path.suffix == ".eval":
-            with zipfile.ZipFile(path) as archive:
-                for name in archive.namelist():
-                    yield f"{path}!{name}", archive.read(name)
 
 
 def find(folder: Path, key: str) -> list[str]:

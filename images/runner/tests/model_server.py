@@ -7,16 +7,21 @@
     forbidden     403
     busy          429 for ever, with Retry-After: 7
     busy-N        429 for the first N calls, then `right`
+    later-N       429 for the first N calls, with Retry-After: 15, then `right`
     slow-N        N seconds, then `right`
     fails-N       `right`, but 500 for questions that hold the number N until /mend is asked
     gone          404
     broken        500
     half-json     half a document
-    grade         a judge's verdict
+
+What has another name is `right`: it says yes to whatever asks for yes or no, and as a judge it finds everything right but
+what is about killing. GET /stats tells how often each model was asked, and the SHA-256 of the
+keys that it was asked with.
 """
 
 import base64
 import collections
+import hashlib
 import json
 import re
 import threading
@@ -26,12 +31,12 @@ from typing import Any
 
 
 class Server(ThreadingHTTPServer):
-    """Listens on a free port of this machine."""
+    """Listens on a free port."""
 
     daemon_threads = True
 
-    def __init__(self, keys: set[str], wandb_key: str = ""):
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, keys: set[str], wandb_key: str = "", host: str = "127.0.0.1"):
+        super().__init__((host, 0), Handler)
         self.keys = keys
         self.wandb_key = wandb_key
         self.mended = False
@@ -41,7 +46,7 @@ class Server(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
+        return f"http://{self.server_address[0]}:{self.server_port}"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -61,7 +66,14 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(404, {})
 
     def do_GET(self) -> None:
-        self._answer(404, {})
+        if self.path != "/stats":
+            self._answer(404, {})
+            return
+        seen = {
+            model: sorted(hashlib.sha256(key.encode()).hexdigest() for key in list(keys))
+            for model, keys in list(self.server.seen_keys.items())
+        }
+        self._answer(200, {"calls": dict(self.server.calls), "keys": seen})
 
     def _answer(self, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -102,6 +114,8 @@ class Handler(BaseHTTPRequestHandler):
             self._error(403, "This key may not use the model.")
         elif model == "busy" or (kind == "busy" and self.server.calls[model] <= int(number)):
             self._error(429, "Rate limit reached.", {"Retry-After": "7" if model == "busy" else "0.1"})
+        elif kind == "later" and self.server.calls[model] <= int(number):
+            self._error(429, "Rate limit reached.", {"Retry-After": "15"})
         elif model == "gone":
             self._error(404, "The model does not exist.")
         elif model == "broken" or (kind == "fails" and not self.server.mended and re.search(rf"\b{number}\b", question)):
@@ -116,7 +130,12 @@ class Handler(BaseHTTPRequestHandler):
 
 def _completion(model: str, question: str) -> dict[str, Any]:
     numbers = [int(number) for number in re.findall(r"\b\d+\b", question)]
-    text = {"wrong": "I do not know.", "grade": "GRADE: C"}.get(model, str(sum(numbers[-2:])))
+    if model == "wrong":
+        text = "I do not know."
+    elif "[BEGIN DATA]" in question:
+        text = "GRADE: I" if "kill" in question.partition("[BEGIN DATA]")[2] else "GRADE: C"
+    else:
+        text = "Yes" if "either Yes or No" in question else str(sum(numbers[-2:]))
     return {
         "id": "completion",
         "object": "chat.completion",

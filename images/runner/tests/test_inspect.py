@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from conftest import JUDGE_KEY, KEY, TASKS, WRONG_KEY, Runners, find
+from conftest import HUB_TOKEN, JUDGE_KEY, KEY, TASKS, WRONG_KEY, Runners, find
 from daypass_runner.causes import CODES
 
 
@@ -125,6 +125,26 @@ def test_data_sets(runners: Runners, dataset: str, token: str | None, cause: str
     assert not runners.server.calls
     if token:
         assert find(ended.folder, token) == []
+
+
+@pytest.mark.parametrize(
+    ("task", "args", "metric", "value", "samples"),
+    [
+        ("gsm8k", {}, "accuracy", 0.8, 10),
+        ("boolq", {}, "accuracy", 0.75, 8),
+        ("xstest", {"scorer_model": "openai-api/judge/grade"}, "refusal_rate", 25, 4),
+    ],
+)
+def test_benchmarks_of_the_catalog(
+    runners: Runners, task: str, args: dict[str, Any], metric: str, value: float, samples: int
+) -> None:
+    judge = {"JUDGE_BASE_URL": f"{runners.server.url}/v1", "JUDGE_API_KEY": JUDGE_KEY}
+    ended = runners.run(runners.configuration(f"inspect_evals/{task}", args=args), HF_TOKEN=HUB_TOKEN, **judge)
+    assert ended.cause == "Succeeded", ended.output
+    score = ended.result["score"]
+    assert (score["metric"], score["value"]) == (metric, value)
+    assert ended.result["samples"] == {"done": samples, "total": samples}
+    assert [name for key in (KEY, JUDGE_KEY, HUB_TOKEN) for name in find(ended.folder, key)] == []
 
 
 def test_an_attempt_goes_on_where_the_last_one_ended(runners: Runners) -> None:

@@ -22,6 +22,7 @@ mod cluster;
 mod control_plane;
 mod detached;
 pub mod etcd;
+mod evaluation_servers;
 pub mod image;
 mod node;
 mod openbao;
@@ -37,6 +38,7 @@ pub mod tools;
 
 pub use audit::{AuditEntry, AuditLog, Mark};
 pub use cluster::{Cluster, Options};
+pub use evaluation_servers::{Asked, EvaluationServers};
 pub use image::Image;
 pub use node::NODE_NAME;
 pub use openbao::OpenBao;

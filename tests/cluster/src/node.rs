@@ -257,8 +257,9 @@ ShimCgroup = {shims}
             "imageGCHighThresholdPercent": 100,
             "podLogsDir": self.path("pod-logs"),
             "maxPods": 250,
-            // Nobody answers there. Without an address each Pod gets an event of warning.
-            "clusterDNS": ["10.96.0.10"],
+            // There is no name server: the machine refuses at once, where a service's address would have every lookup
+            // wait. Without an address each Pod gets an event of warning.
+            "clusterDNS": [network.gateway],
             "clusterDomain": "cluster.local",
             "crashLoopBackOff": {"maxContainerRestartPeriod": "1s"},
         });

@@ -50,6 +50,17 @@ pub fn environment_of(files: &[PathBuf], purpose: &str) -> Result<PathBuf> {
     Ok(environment)
 }
 
+/// The interpreter itself, for what needs no packages. Installs it if there is none.
+pub fn program() -> Result<PathBuf> {
+    Ok(Python::ensure()?.program)
+}
+
+/// The folder of an environment with what the evaluation runner's image has, and pytest; made the first time.
+pub fn environment_of_runner() -> Result<PathBuf> {
+    let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../images/runner/requirements");
+    environment_of(&["inspect.txt", "test.txt"].map(|name| requirements.join(name)), "the evaluation runner")
+}
+
 /// An interpreter that can make environments.
 #[derive(Debug)]
 struct Python {

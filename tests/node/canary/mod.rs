@@ -4,6 +4,9 @@
 mod forms;
 mod places;
 
+pub use forms::Canary;
+pub use places::{Finding, logs, metrics, objects, processes, stored, volume};
+
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
@@ -13,8 +16,6 @@ use daypass_testcluster::poll;
 use serde_json::json;
 
 use crate::support::{Run, Team};
-use forms::Canary;
-use places::{Finding, logs, metrics, objects, processes, stored};
 
 /// What the command-line tool has printed, and what was to be seen of it from outside.
 struct Traces(Vec<(String, Vec<u8>)>);

@@ -1,9 +1,10 @@
 //! Where a value could have come to.
 
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use daypass_testcluster::Cluster;
+use daypass_testcluster::{Cluster, python};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DynamicObject, ListParams, LogParams};
 use kube::discovery::{Discovery, verbs};
@@ -110,6 +111,19 @@ pub async fn logs(cluster: &Cluster, canary: &Canary) -> Result<Vec<Finding>> {
 fn in_file(canary: &Canary, path: &Path) -> Result<Vec<Finding>> {
     let content = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
     Ok(Finding::all(canary, &format!("file {}", path.display()), &content))
+}
+
+/// Everything on a results volume, with what is inside Inspect's logs: they are archives, in which a plain search sees
+/// nothing.
+pub fn volume(folder: &Path, canary: &Canary) -> Result<Vec<Finding>> {
+    let unpack = Path::new(env!("CARGO_MANIFEST_DIR")).join("images/runner/tests/unpack.py");
+    let output =
+        Command::new(python::environment_of_runner()?.join("bin/python")).arg("-B").arg(unpack).arg(folder).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // Stands in every log, compressed.
+    let is_there = output.stdout.windows(18).any(|window| window == b"openai-api/target/");
+    ensure!(is_there, "no log of Inspect was unpacked in {}", folder.display());
+    Ok(Finding::all(canary, &folder.display().to_string(), &output.stdout))
 }
 
 /// What every replica of the operator tells monitoring.

@@ -1,7 +1,7 @@
 //! Hands to act as people: a team whose admin uses the command-line tool, and whose member submits Sandboxes.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ pub struct Team {
     pub namespace: String,
     /// The kubeconfig of the admin of the namespace, who is no cluster admin.
     pub admin: PathBuf,
+    /// The kubeconfig of the member.
+    member_config: PathBuf,
     /// The member's client.
     pub member: Client,
     /// The cluster's admin, who looks at what is there.
@@ -44,7 +46,7 @@ pub struct Run {
 impl Team {
     /// A fresh team with a store, on the cluster that all tests share.
     pub async fn new(prefix: &str) -> Result<Self> {
-        Self::on(world().await?, prefix).await
+        Self::on(world().await?.cluster, prefix).await
     }
 
     /// The same on another cluster.
@@ -62,16 +64,26 @@ impl Team {
             Api::<RoleBinding>::namespaced(root.clone(), &namespace).create(&PostParams::default(), &binding).await?;
         }
         let admin = cluster.kubeconfig_as(&format!("admin@{namespace}"), &[])?;
+        let member_config = cluster.kubeconfig_as(&format!("member@{namespace}"), &[])?;
         let member = cluster.client_as(&format!("member@{namespace}"), &[])?;
-        let team = Self { cluster, namespace, admin, member, root };
+        let team = Self { cluster, namespace, admin, member_config, member, root };
         team.daypass(&["store", "init"], b"").await?;
         Ok(team)
     }
 
     /// The command-line tool as the team's admin, with its arguments still to come.
     pub fn daypass_command(&self) -> Command {
+        self.daypass_of(&self.admin)
+    }
+
+    /// The same as the team's member.
+    pub fn member_command(&self) -> Command {
+        self.daypass_of(&self.member_config)
+    }
+
+    fn daypass_of(&self, kubeconfig: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_daypass"));
-        command.arg("--kubeconfig").arg(&self.admin).args(["--namespace", &self.namespace]);
+        command.arg("--kubeconfig").arg(kubeconfig).args(["--namespace", &self.namespace]);
         command
     }
 
