@@ -23,14 +23,14 @@ const PROVIDERS: [(&str, &str); 8] = [
     ("grok/", "XAI_API_KEY"),
 ];
 
-/// Something that stands in a benchmark's way.
+/// Something that stands in the way of benchmarks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The benchmark; none where it is about the whole job.
-    pub benchmark: Option<String>,
+    /// The benchmarks that it keeps from starting; none where it is about the whole job.
+    pub benchmarks: Vec<String>,
     /// Why, in one word.
     pub reason: Reason,
-    /// Why, for people, with the field or the command that mends it.
+    /// Why, for people: the benchmark, what it lacks, and the field or the command that mends it.
     pub message: String,
 }
 
@@ -98,7 +98,7 @@ pub fn bind_each(spec: &EvalJobSpec, catalog: &Catalog) -> Bindings {
     if named.len() > MOST_KEYS {
         // The submitter's policy asks for each by its name, and has so many rules.
         bindings.problems.push(Problem {
-            benchmark: None,
+            benchmarks: Vec::new(),
             reason: Reason::InvalidSpec,
             message: format!("the job names {} different team secrets, and {MOST_KEYS} at most: split it", named.len()),
         });
@@ -119,7 +119,7 @@ fn unneeded(spec: &EvalJobSpec, taken: &Taken, problems: &mut Vec<Problem>) {
         let variable = secret.variable();
         if !taken.secrets.contains(variable) {
             problems.push(Problem {
-                benchmark: None,
+                benchmarks: Vec::new(),
                 reason: Reason::NotNeeded,
                 message: format!(
                     "secrets[{index}]: no benchmark needs {variable}; take it out, or move it to benchmarks[].secrets of the one that shall have it"
@@ -130,7 +130,7 @@ fn unneeded(spec: &EvalJobSpec, taken: &Taken, problems: &mut Vec<Problem>) {
     for (index, grader) in spec.graders.iter().enumerate() {
         if !taken.graders.contains(&grader.role) {
             problems.push(Problem {
-                benchmark: None,
+                benchmarks: Vec::new(),
                 reason: Reason::NotNeeded,
                 message: format!(
                     "graders[{index}]: no benchmark asks for a judge {}; take it out, or correct its role (`daypass eval benchmarks` shows the judges of each)",
@@ -181,7 +181,7 @@ impl<'a> Binder<'a> {
         let name = self.binding.benchmark.clone();
         self.problems.push(Problem {
             message: format!("benchmarks[{}] ({name}): {message}", self.index),
-            benchmark: Some(name),
+            benchmarks: vec![name],
             reason,
         });
     }
@@ -246,7 +246,7 @@ impl<'a> Binder<'a> {
                     "benchmarks[{}].args.{argument} ({name}): {} has no such argument; {mend}",
                     self.index, entry.name
                 ),
-                benchmark: Some(name),
+                benchmarks: vec![name],
                 reason: Reason::UnknownArgument,
             });
         }

@@ -2,13 +2,14 @@
 
 use jiff::Timestamp;
 
+use super::bind::Problem;
 use super::schedule::{deadline, order};
 use crate::api::{
     BenchmarkPhase, BenchmarkStatus, Condition, ConditionStatus, ConditionType, EvalJobSpec, EvalJobStatus,
     EvaluationPhase, Reason, Samples, SecretState, Time, Tokens, set_condition,
 };
 
-/// Sums the benchmarks up. `problems` is what a check came to, where it refused the job.
+/// Sums the benchmarks up. `refused` is what a check came to, where it refused the job.
 pub fn summarize(
     spec: &EvalJobSpec,
     status: &mut EvalJobStatus,
@@ -48,6 +49,30 @@ pub fn set_resolved(
             observed_generation: generation,
         },
     );
+}
+
+/// All problems in one: the first one's word, and every sentence on a line of its own.
+pub fn sum_of(problems: &[Problem]) -> (Reason, String) {
+    let message = problems.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>().join("\n");
+    (problems.first().map_or(Reason::Unknown, |problem| problem.reason), message.chars().take(16_000).collect())
+}
+
+/// Ends what has not begun: each benchmark tells what it lacks itself.
+pub fn refuse(status: &mut EvalJobStatus, problems: &[Problem], now: Timestamp) {
+    for benchmark in status.benchmarks.iter_mut().filter(|told| !told.phase.is_terminal() && !told.is_active()) {
+        let own: Vec<&Problem> =
+            problems.iter().filter(|problem| problem.benchmarks.contains(&benchmark.name)).collect();
+        let messages: Vec<&str> = own.iter().map(|problem| problem.message.as_str()).collect();
+        let (phase, reason, message) = match own.first() {
+            Some(first) => (BenchmarkPhase::Failed, first.reason, messages.join("\n")),
+            None => (BenchmarkPhase::Skipped, Reason::Skipped, "It did not begin, as the job was refused".to_owned()),
+        };
+        benchmark.phase = phase;
+        benchmark.reason = Some(reason);
+        benchmark.message = Some(message.chars().take(4000).collect());
+        benchmark.next_attempt_at = None;
+        benchmark.completion_time = Some(Time(now).to_second());
+    }
 }
 
 fn count(status: &EvalJobStatus, which: impl Fn(&BenchmarkStatus) -> bool) -> i64 {
@@ -130,7 +155,7 @@ fn ended(status: &EvalJobStatus, all: usize) -> (EvaluationPhase, Reason, String
     if told.is_empty() {
         return (EvaluationPhase::Completed, Reason::Succeeded, format!("All {all} benchmarks have a score"));
     }
-    let message = format!("{} of {all} benchmarks have a score; {}", status.succeeded, told.join("; "));
+    let message = format!("{} of {all} benchmarks have a score\n{}", status.succeeded, told.join("\n"));
     let by_others = status.benchmarks.iter().find(|benchmark| benchmark.phase == BenchmarkPhase::Terminated);
     if let Some(ended) = by_others {
         return (EvaluationPhase::Terminated, ended.reason.unwrap_or(Reason::Stopped), message);

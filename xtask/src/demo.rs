@@ -1,5 +1,6 @@
 //! `cargo xtask demo`: from nothing to a container that has its team's secret, and a cluster that holds no copy of it.
 
+mod evaluation;
 mod place;
 mod proof;
 mod story;
@@ -41,6 +42,9 @@ pub(crate) struct Arguments {
     /// Where the team's values live
     #[arg(long, value_enum, default_value_t)]
     store: Kept,
+    /// Evaluate a model on three benchmarks instead, against servers of the demo's own
+    #[arg(long, conflicts_with_all = ["context", "store"])]
+    eval: bool,
     /// End the local cluster when the demo is over
     #[arg(long, conflicts_with = "context")]
     down: bool,
@@ -98,20 +102,27 @@ async fn tell(root: &Path, arguments: &Arguments, story: &mut Story, place: &Pla
     let image = operator_image(root, arguments.image.as_deref(), place)?;
     println!("   {image}");
 
+    if arguments.eval {
+        story.step("The runner's image (minutes the first time), and servers for the evaluation");
+    }
+    let evaluation = if arguments.eval { Some(evaluation::Parts::make(root, place)?) } else { None };
     story.step("Install the chart: two replicas, one of them leads");
-    install(root, place, &image).await?;
+    install(root, place, &image, evaluation.as_ref().map(evaluation::Parts::values)).await?;
 
     story.step(&format!("A team: {ADMIN} is its admin, {MEMBER} a member; neither is a cluster admin"));
     show(place.kubectl(None).current_dir(root).args(["apply", "-f", "examples/team.yaml"]))?;
     show(place.daypass(ADMIN).args(["store", "init", "-n", TEAM]))?;
 
+    if let Some(parts) = &evaluation {
+        return parts.tell(root, story, place).await;
+    }
     if arguments.store == Kept::Vault {
         return vault::tell(root, story, place).await;
     }
     story.step(&format!("{ADMIN} stores a secret; it is sealed on this machine"));
     let value = random_value()?;
     let digest = tools::hex(&Sha256::digest(value.as_bytes()));
-    store(place, &value)?;
+    store(place, SECRET, &value)?;
     println!("   its SHA-256, computed here:  {digest}");
 
     story.step(&format!("{MEMBER} applies examples/sandbox.yaml, which names it"));
@@ -183,11 +194,14 @@ fn operator_image(root: &Path, given: Option<&str>, place: &Place) -> Result<Str
     Ok(built.reference())
 }
 
-async fn install(root: &Path, place: &Place, image: &str) -> Result<()> {
+async fn install(root: &Path, place: &Place, image: &str, values: Option<String>) -> Result<()> {
     let (repository, tag) = split(image)?;
     let mut helm = place.helm();
     helm.current_dir(root).args(["upgrade", "--install", "daypass", "charts/daypass", "--namespace", SYSTEM]);
     helm.args(["--create-namespace", "--set"]).arg(format!("image.repository={repository},{tag}"));
+    if let Some(values) = values {
+        helm.args(["--set", &values]);
+    }
     println!(
         "   $ helm upgrade --install daypass charts/daypass --namespace {SYSTEM} --create-namespace --set image..."
     );
@@ -219,13 +233,13 @@ fn split(image: &str) -> Result<(&str, String)> {
 }
 
 /// Stores the value as the team's admin: anew, or in the place of the last demo's.
-fn store(place: &Place, value: &str) -> Result<()> {
-    let object = names::team_secret_object(SECRET);
+fn store(place: &Place, name: &str, value: &str) -> Result<()> {
+    let object = names::team_secret_object(name);
     let mut get = place.kubectl(Some(ADMIN));
     let found = quiet(get.args(["get", "teamsecret", &object, "-n", TEAM, "--ignore-not-found", "-o", "name"]))?;
     let verb = if found.is_empty() { "set" } else { "rotate" };
     let mut daypass = place.daypass(ADMIN);
-    daypass.args(["secret", verb, SECRET, "-n", TEAM, "--from-stdin"]);
+    daypass.args(["secret", verb, name, "-n", TEAM, "--from-stdin"]);
     show_with_input(&mut daypass, "the value", value.as_bytes()).map(drop)
 }
 

@@ -1,6 +1,7 @@
 //! `daypass eval`: evaluations, with the caller's own rights.
 
 pub mod args;
+mod follow;
 mod page;
 mod tables;
 
@@ -21,6 +22,7 @@ use super::output::Format;
 use crate::api::{ConditionStatus, ConditionType, EvalJob, EvalJobStatus, EvaluationPhase};
 use crate::evaluation::{CATALOG_KEY, CATALOG_MAP, Catalog};
 use args::{BenchmarksArgs, EvalCommand, FileArgs, LogsArgs, NameArgs, RunArgs, ShowArgs};
+use follow::follow;
 
 /// How often a job that is followed is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -101,35 +103,13 @@ async fn submit(session: &mut Session, args: &RunArgs) -> Result<()> {
     verdict(&job)
 }
 
-/// Follows a job to its end, with a line for each change.
-async fn follow(session: &mut Session, cluster: &Cluster, name: &str) -> Result<EvalJob> {
-    let mut told = String::new();
-    loop {
-        let job = get(cluster, name).await?;
-        let status = job.status.clone().unwrap_or_default();
-        let line = tables::progress(&status);
-        if line != told && session.out.format() == Format::Table {
-            session.out.note(&line);
-            told = line;
-        }
-        if is_over(&job, &status) {
-            return Ok(job);
-        }
-        tokio::time::sleep(LOOK).await;
-    }
-}
-
-/// Over, and not waiting for a rerun that was asked for.
-fn is_over(job: &EvalJob, status: &EvalJobStatus) -> bool {
-    status.phase.is_terminal() && (status.rerun >= job.spec.rerun || job.spec.stop)
-}
-
 /// The exit code of an evaluation that is over.
 fn verdict(job: &EvalJob) -> Result<()> {
     let status = job.status.clone().unwrap_or_default();
     let message = status.message.clone().unwrap_or_default();
     if status.phase != EvaluationPhase::Completed {
-        return Err(CliError::new(Exit::NotSucceeded, format!("the evaluation did not succeed: {message}")));
+        let message = lines(&message);
+        return Err(CliError::new(Exit::NotSucceeded, format!("the evaluation did not succeed:\n  {message}")));
     }
     let unmet = status
         .conditions
@@ -185,7 +165,12 @@ fn resolved(status: &EvalJobStatus) -> Option<ConditionStatus> {
 /// Problems, one a line.
 fn message(status: &EvalJobStatus) -> String {
     let condition = status.conditions.iter().find(|c| c.type_ == ConditionType::SecretsResolved);
-    condition.map(|condition| condition.message.replace("; ", "\n  ")).unwrap_or_default()
+    condition.map(|condition| lines(&condition.message)).unwrap_or_default()
+}
+
+/// Several sentences, each on a line of its own below the first.
+fn lines(message: &str) -> String {
+    message.replace('\n', "\n  ")
 }
 
 async fn answered(cluster: &Cluster, name: &str) -> Result<EvalJob> {

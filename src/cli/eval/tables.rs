@@ -1,10 +1,12 @@
 //! Evaluations as tables and lines.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::super::output::{Table, age};
-use crate::api::{BenchmarkPhase, BenchmarkStatus, EvalJob, EvalJobStatus};
+use crate::api::{BenchmarkPhase, BenchmarkStatus, EvalJob, EvalJobStatus, Samples};
 use crate::evaluation::{Entry, NeedReason, SelfGradingBy};
 
 /// The jobs of a namespace.
@@ -71,18 +73,26 @@ pub(super) fn secrets(status: &EvalJobStatus) -> Table {
     table
 }
 
-/// One line on how far a job is: `Running 1/3 [##........] gsm8k 0.8, boolq Running, hle Pending`.
-pub(super) fn progress(status: &EvalJobStatus) -> String {
+/// One line on how far a job is: `Running 1/3 [####......] gsm8k 0.8, boolq 4/20, hle Pending`. `samples` is how far the
+/// benchmarks that run are.
+pub(super) fn progress(status: &EvalJobStatus, samples: &BTreeMap<String, Samples>) -> String {
     let all = status.benchmarks.len();
     let over = status.benchmarks.iter().filter(|told| told.phase.is_terminal()).count();
-    let filled = (over * 10).checked_div(all).unwrap_or_default();
+    let tenths = |told: &BenchmarkStatus| match samples.get(&told.name) {
+        _ if told.phase.is_terminal() => 10,
+        Some(samples) => (10 * samples.done).checked_div(samples.total).unwrap_or_default(),
+        None => 0,
+    };
+    let sum = usize::try_from(status.benchmarks.iter().map(tenths).sum::<i64>()).unwrap_or_default();
+    let filled = sum.checked_div(all).unwrap_or_default().min(10);
     let told: Vec<String> = status
         .benchmarks
         .iter()
-        .map(|told| match (told.phase, told.score.as_ref().and_then(|score| score.value)) {
-            (BenchmarkPhase::Completed, Some(value)) => format!("{} {value}", told.name),
-            (phase, _) if told.next_attempt_at.is_some() => format!("{} {phase:?}, tried again", told.name),
-            (phase, _) => format!("{} {phase:?}", told.name),
+        .map(|told| match (told.phase, told.score.as_ref().and_then(|score| score.value), samples.get(&told.name)) {
+            (BenchmarkPhase::Completed, Some(value), _) => format!("{} {value}", told.name),
+            (BenchmarkPhase::Running, _, Some(samples)) => format!("{} {}/{}", told.name, samples.done, samples.total),
+            (phase, ..) if told.next_attempt_at.is_some() => format!("{} {phase:?}, tried again", told.name),
+            (phase, ..) => format!("{} {phase:?}", told.name),
         })
         .collect();
     format!("{:?} {over}/{all} [{}{}] {}", status.phase, "#".repeat(filled), ".".repeat(10 - filled), told.join(", "))
@@ -141,4 +151,29 @@ pub(super) fn catalog_data(version: &str, entries: &[&Entry]) -> Value {
         })
         .collect();
     json!({"catalogVersion": version, "benchmarks": all})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{EvaluationPhase, Score};
+
+    #[test]
+    fn progress_counts_benchmarks_and_the_samples_of_those_that_run() {
+        let told = |name: &str, phase| BenchmarkStatus { name: name.into(), phase, ..BenchmarkStatus::default() };
+        let mut done = told("gsm8k", BenchmarkPhase::Completed);
+        done.score = Some(Score { metric: "accuracy".into(), value: Some(0.8), ..Score::default() });
+        let status = EvalJobStatus {
+            phase: EvaluationPhase::Running,
+            benchmarks: vec![done, told("boolq", BenchmarkPhase::Running), told("hle", BenchmarkPhase::Pending)],
+            ..EvalJobStatus::default()
+        };
+        assert_eq!(
+            progress(&status, &BTreeMap::new()),
+            "Running 1/3 [###.......] gsm8k 0.8, boolq Running, hle Pending"
+        );
+        let samples = BTreeMap::from([("boolq".to_owned(), Samples { done: 16, total: 20 })]);
+        assert_eq!(progress(&status, &samples), "Running 1/3 [######....] gsm8k 0.8, boolq 16/20, hle Pending");
+        assert!(progress(&EvalJobStatus::default(), &BTreeMap::new()).contains("0/0 [..........]"));
+    }
 }

@@ -9,8 +9,8 @@ use kube::ResourceExt;
 use super::super::runs::Error;
 use super::super::{Context, audit, submitter};
 use crate::api::{BenchmarkStatus, BoundBy, ConditionStatus, ConditionType, EvalJob, EvalJobStatus, Reason};
-use crate::evaluation::{Binding, Bindings, run_of};
-use crate::run::{Problem, Resolution, Run};
+use crate::evaluation::{Binding, Bindings, Problem, run_of, sum_of};
+use crate::run::{self, Resolution, Run};
 
 /// How long a job waits for a store that does not answer.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(300);
@@ -24,7 +24,7 @@ pub(super) enum Checked {
     /// Only stores that do not answer stand in the way.
     Waits(Reason, String),
     /// Something stands in the way that waiting does not mend.
-    Refused(Reason, String),
+    Refused(Vec<Problem>),
 }
 
 /// Checks a job.
@@ -39,38 +39,45 @@ pub(super) async fn check(
         let message = "The operator hands out nothing until the admission policies are proven in force".to_owned();
         return Ok(Checked::Waits(Reason::OperatorNotReady, message));
     }
-    let mut found: Vec<(Reason, String, bool)> =
-        bindings.problems.iter().map(|problem| (problem.reason, problem.message.clone(), false)).collect();
+    let mut found = bindings.problems.clone();
     if ctx.evaluation_settings.image(&job.spec).is_none() {
         let framework = job.spec.framework().as_str();
-        found.push((
-            Reason::RunnerImageUnset,
-            format!(
+        found.push(Problem {
+            benchmarks: Vec::new(),
+            reason: Reason::RunnerImageUnset,
+            message: format!(
                 "no image runs {framework}: the cluster admin sets config.evaluations.images.{framework} of the chart, or set runner.image"
             ),
-            false,
-        ));
+        });
     }
-    found.extend(resolve_all(job, ctx, bindings).await?);
-    let Some((first, ..)) = found.first() else { return Ok(Checked::Ready) };
-    let refused = found.iter().find(|(_, _, waits)| !waits).map(|(reason, ..)| *reason);
-    let message = found.iter().map(|(_, message, _)| message.as_str()).collect::<Vec<_>>().join("; ");
-    let message: String = message.chars().take(16_000).collect();
+    let (passing, lasting): (Vec<_>, Vec<_>) =
+        resolve_all(job, ctx, bindings).await?.into_iter().partition(|(_, waits)| *waits);
+    found.extend(lasting.into_iter().map(|(problem, _)| problem));
+    let may_pass = found.is_empty();
+    found.extend(passing.into_iter().map(|(problem, _)| problem));
+    if found.is_empty() {
+        return Ok(Checked::Ready);
+    }
     let since = status
         .conditions
         .iter()
         .find(|c| c.type_ == ConditionType::SecretsResolved && c.status == ConditionStatus::False)
         .map_or(now, |condition| condition.last_transition_time.0);
     let late = since.saturating_add(PATIENCE).is_ok_and(|until| until <= now);
-    Ok(match refused {
-        Some(reason) => Checked::Refused(reason, message),
-        None if late => Checked::Refused(*first, format!("{message}; waited {} s", PATIENCE.as_secs())),
-        None => Checked::Waits(*first, message),
-    })
+    if may_pass && !late {
+        let (reason, message) = sum_of(&found);
+        return Ok(Checked::Waits(reason, message));
+    }
+    if may_pass {
+        for problem in &mut found {
+            problem.message = format!("{}; waited {} s", problem.message, PATIENCE.as_secs());
+        }
+    }
+    Ok(Checked::Refused(found))
 }
 
-/// Asks for the secrets of every benchmark. The same problem of several is told once.
-async fn resolve_all(job: &EvalJob, ctx: &Context, bindings: &Bindings) -> Result<Vec<(Reason, String, bool)>, Error> {
+/// Asks for the secrets of every benchmark. The same problem of several is told once, with whether waiting may mend it.
+async fn resolve_all(job: &EvalJob, ctx: &Context, bindings: &Bindings) -> Result<Vec<(Problem, bool)>, Error> {
     let mut answers = Vec::new();
     for some in bindings.benchmarks.chunks(AT_ONCE) {
         let asked: Vec<_> = some.iter().map(|binding| ask(job, ctx, binding)).collect();
@@ -78,7 +85,7 @@ async fn resolve_all(job: &EvalJob, ctx: &Context, bindings: &Bindings) -> Resul
             answers.push((binding, problems?));
         }
     }
-    let mut told: BTreeMap<String, (Reason, bool, Vec<&str>)> = BTreeMap::new();
+    let mut told: BTreeMap<String, (Reason, bool, Vec<String>)> = BTreeMap::new();
     let mut order: Vec<String> = Vec::new();
     for (binding, problems) in answers {
         for problem in problems {
@@ -89,20 +96,21 @@ async fn resolve_all(job: &EvalJob, ctx: &Context, bindings: &Bindings) -> Resul
                 order.push(text);
                 (problem.reason, waits, Vec::new())
             });
-            entry.2.push(&binding.benchmark);
+            entry.2.push(binding.benchmark.clone());
         }
     }
     Ok(order
         .into_iter()
         .filter_map(|text| {
             let (reason, waits, benchmarks) = told.remove(&text)?;
-            Some((reason, format!("{}: {text}", benchmarks.join(", ")), waits))
+            let message = format!("{}: {text}", benchmarks.join(", "));
+            Some((Problem { benchmarks, reason, message }, waits))
         })
         .collect())
 }
 
 /// What stands in the way of one benchmark's secrets. The values are dropped here.
-async fn ask(job: &EvalJob, ctx: &Context, binding: &Binding) -> Result<Vec<Problem>, Error> {
+async fn ask(job: &EvalJob, ctx: &Context, binding: &Binding) -> Result<Vec<run::Problem>, Error> {
     let references = binding.secrets.iter().map(|bound| bound.reference.clone()).collect();
     let named = BenchmarkStatus { name: binding.benchmark.clone(), ..BenchmarkStatus::default() };
     let run = run_of(job, &named, references, None);
@@ -115,7 +123,7 @@ async fn ask(job: &EvalJob, ctx: &Context, binding: &Binding) -> Result<Vec<Prob
 }
 
 /// What the resolver says of a reference, with the variable, what it is for, and the field that it comes from.
-fn sentence(binding: &Binding, problem: &Problem) -> String {
+fn sentence(binding: &Binding, problem: &run::Problem) -> String {
     let Some((index, bound)) = problem.reference.and_then(|index| Some((index, binding.secrets.get(index)?))) else {
         return problem.message.clone();
     };

@@ -20,7 +20,9 @@ use super::Context;
 use super::memory::Remembered;
 use super::runs::{Error, delete_parameters, rest};
 use crate::api::{BenchmarkPhase, BenchmarkStatus, ConditionType, EvalJob, EvalJobStatus, Reason};
-use crate::evaluation::{Bindings, bind_each, order, recorded_secrets, rerun, set_resolved, summarize, turn};
+use crate::evaluation::{
+    Bindings, bind_each, order, recorded_secrets, refuse, rerun, set_resolved, sum_of, summarize, turn,
+};
 use crate::kube_ext::{CallError, call};
 use attempt::Advanced;
 use check::Checked;
@@ -130,7 +132,9 @@ async fn run_to_rest(job: &EvalJob, ctx: &Context, known: &mut Remembered) -> Re
                     report::write(job, ctx, known, &status).await?;
                     return Ok(Action::requeue(Duration::try_from(POLL).unwrap_or(Duration::from_secs(5))));
                 }
-                Checked::Refused(reason, message) => {
+                Checked::Refused(problems) => {
+                    let (reason, message) = sum_of(&problems);
+                    refuse(&mut status, &problems, now);
                     set_resolved(&mut status, Some((reason, &message)), job.metadata.generation, now);
                     summarize(spec, &mut status, Some((reason, &message)), job.metadata.generation, now);
                     status.rerun = spec.rerun;
@@ -197,7 +201,7 @@ fn is_resolved(status: &EvalJobStatus) -> bool {
 
 /// The attempt's references are in the status before its Secret is. What cannot be bound any more has failed.
 fn begin(job: &EvalJob, benchmark: &mut BenchmarkStatus, bindings: &Bindings, index: usize, now: Timestamp) {
-    let problem = bindings.problems.iter().find(|problem| problem.benchmark.as_deref() == Some(&benchmark.name));
+    let problem = bindings.problems.iter().find(|problem| problem.benchmarks.contains(&benchmark.name));
     match (problem, bindings.benchmarks.get(index)) {
         (None, Some(binding)) => benchmark.secrets = recorded_secrets(job, binding),
         (problem, _) => {

@@ -276,14 +276,14 @@ fn every_problem_of_every_benchmark_is_told_at_once() {
         spec["autoBind"] = json!(false);
     });
     let bindings = bind_each(&job, &Catalog::built_in());
-    let found: Vec<_> = bindings.problems.iter().map(|p| (p.benchmark.as_deref().unwrap_or("-"), p.reason)).collect();
+    let found: Vec<_> = bindings.problems.iter().map(|p| (p.benchmarks.join(", "), p.reason)).collect();
     assert_eq!(
         found,
         [
-            ("lingoly", Reason::KeyMissing),
-            ("strong_reject", Reason::KeyMissing),
-            ("simpleqa", Reason::SelfGrading),
-            ("gsm9k", Reason::UnknownTask)
+            ("lingoly".to_owned(), Reason::KeyMissing),
+            ("strong_reject".to_owned(), Reason::KeyMissing),
+            ("simpleqa".to_owned(), Reason::SelfGrading),
+            ("gsm9k".to_owned(), Reason::UnknownTask)
         ]
     );
     // As much as could be bound is told all the same.

@@ -303,6 +303,39 @@ fn a_result_that_could_not_be_stored_is_a_result() {
 }
 
 #[test]
+fn a_job_that_is_refused_tells_each_benchmark_what_it_lacks() {
+    let mut scene = Scene::new(|_| ());
+    let problem = |benchmarks: &[&str], reason, message: &str| Problem {
+        benchmarks: benchmarks.iter().map(ToString::to_string).collect(),
+        reason,
+        message: message.into(),
+    };
+    let problems = [
+        problem(&["gsm8k", "hle"], Reason::SecretNotFound, "no A"),
+        problem(&[], Reason::NotNeeded, "secrets[0]"),
+        problem(&["hle"], Reason::AccessDenied, "not B"),
+    ];
+    refuse(&mut scene.status, &problems, t(1));
+    let (reason, message) = sum_of(&problems);
+    summarize(&scene.job.spec, &mut scene.status, Some((reason, &message)), Some(1), t(1));
+    assert_eq!((scene.status.phase, scene.status.reason), (EvaluationPhase::Failed, Some(Reason::SecretNotFound)));
+    assert_eq!(scene.status.message.as_deref(), Some("no A\nsecrets[0]\nnot B"));
+    let told: Vec<_> = scene.status.benchmarks.iter().map(|b| (b.phase, b.reason, b.message.as_deref())).collect();
+    assert_eq!(
+        told,
+        [
+            (BenchmarkPhase::Failed, Some(Reason::SecretNotFound), Some("no A")),
+            (BenchmarkPhase::Skipped, Some(Reason::Skipped), Some("It did not begin, as the job was refused")),
+            (BenchmarkPhase::Failed, Some(Reason::SecretNotFound), Some("no A\nnot B")),
+        ]
+    );
+    // Once they are there, a rerun begins all of them.
+    scene.job.spec.rerun = 1;
+    rerun(&scene.job.spec, &mut scene.status);
+    assert_eq!(scene.turn(2).begun, [0]);
+}
+
+#[test]
 fn a_run_without_a_number_has_failed() {
     for (report, reason) in [
         (None, Reason::ResultUnreadable),

@@ -1,11 +1,11 @@
 //! What the demo prints: numbered steps with their times, and the commands as people would type them.
 
 use std::ffi::OsStr;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Command, Output, Stdio};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 /// The steps so far.
 pub(super) struct Story {
@@ -34,21 +34,23 @@ impl Story {
 pub(super) fn show(command: &mut Command) -> Result<String> {
     say(command, None);
     let output = command_output(command)?;
+    quote(&String::from_utf8_lossy(&output.stderr));
     finish(command, &output)
 }
 
 /// The same, with something on standard input that is not shown.
 pub(super) fn show_with_input(command: &mut Command, what: &str, input: &[u8]) -> Result<String> {
     say(command, Some(what));
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("run {}", name(command)))?;
-    child.stdin.take().context("standard input")?.write_all(input)?;
-    let output = child.wait_with_output()?;
+    let output = output_with_input(command, input)?;
     finish(command, &output)
+}
+
+/// Shows a command that is to fail, with something on standard input. Returns its exit code and what it said.
+pub(super) fn show_refusal(command: &mut Command, what: &str, input: &[u8]) -> Result<(Option<i32>, String)> {
+    say(command, Some(what));
+    let output = output_with_input(command, input)?;
+    quote(&String::from_utf8_lossy(&output.stdout));
+    Ok((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
 }
 
 /// Runs a command without a word. A failure is an error with what it printed.
@@ -71,8 +73,32 @@ fn command_output(command: &mut Command) -> Result<Output> {
     command.stdin(Stdio::null()).output().with_context(|| format!("run {}", name(command)))
 }
 
+/// Shows standard error line by line, as it comes: that is where progress is told.
+fn output_with_input(command: &mut Command, input: &[u8]) -> Result<Output> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("run {}", name(command)))?;
+    child.stdin.take().context("standard input")?.write_all(input)?;
+    let mut stdout = child.stdout.take().context("standard output")?;
+    let results = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        stdout.read_to_end(&mut text).map(|_| text)
+    });
+    let mut stderr = Vec::new();
+    for line in BufReader::new(child.stderr.take().context("standard error")?).split(b'\n') {
+        let line = line?;
+        quote(&String::from_utf8_lossy(&line));
+        stderr.extend(line);
+        stderr.push(b'\n');
+    }
+    let stdout = results.join().map_err(|_| anyhow!("the output could not be read"))??;
+    Ok(Output { status: child.wait()?, stdout, stderr })
+}
+
 fn finish(command: &Command, output: &Output) -> Result<String> {
-    quote(&String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     quote(&text);
     if !output.status.success() {
