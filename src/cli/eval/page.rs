@@ -74,7 +74,13 @@ pub(super) fn page(job: &EvalJob) -> String {
     out
 }
 
-/// Scores with their errors, on one scale.
+/// The ends of a bar's scale: most numbers are shares of one, some are percentages, and what is neither fills its bar.
+fn scale(value: f64, error: f64) -> (f64, f64) {
+    let high = [1.0, 100.0].into_iter().find(|&end| value <= end).unwrap_or(value + error);
+    (if value < 0.0 { value - error } else { 0.0 }, high)
+}
+
+/// Scores with their errors, each on the scale of its own kind.
 fn plot(scores: &[(&str, &Metric)]) -> String {
     let values: Vec<(&str, f64, f64)> = scores
         .iter()
@@ -83,14 +89,13 @@ fn plot(scores: &[(&str, &Metric)]) -> String {
     if values.is_empty() {
         return String::new();
     }
-    let low = values.iter().map(|(_, value, error)| value - error).fold(0.0, f64::min);
-    let high = values.iter().map(|(_, value, error)| value + error).fold(1.0, f64::max);
-    let x = |value: f64| 170.0 + (value - low) / (high - low) * 560.0;
     let height = values.len() * 28 + 30;
     let mut out = format!("<h2>Scores</h2><svg viewBox=\"0 0 800 {height}\" role=\"img\" aria-label=\"scores\">");
     for (index, (name, value, error)) in values.iter().enumerate() {
         let y = index * 28 + 8;
         let middle = y + 9;
+        let (low, high) = scale(*value, *error);
+        let x = |value: f64| 170.0 + (value.clamp(low, high) - low) / (high - low) * 560.0;
         let (zero, end) = (x(0.0), x(*value));
         let _ = write!(
             out,
@@ -163,6 +168,7 @@ mod tests {
         for part in ["<script", "<img", "<b>", "onload=\"", "http-equiv=\"refresh"] {
             assert!(!page.contains(part), "{part:?} is in {page}");
         }
+        assert_eq!((scale(0.8, 0.3), scale(25.0, 0.0), scale(-2.0, 0.5)), ((0.0, 1.0), (0.0, 100.0), (-2.5, 1.0)));
         assert!(page.contains("<svg") && page.contains("<path d="), "the score has its error");
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 fn the_built_in_catalog_is_whole() {
     let catalog = Catalog::parse(include_str!("../benchmarks.yaml")).unwrap();
     assert_eq!(*Catalog::built_in(), catalog);
-    assert_eq!(catalog.version, "inspect_evals-0.26.0+1");
+    assert_eq!(catalog.version, "inspect_evals-0.26.0+2");
     assert_eq!(catalog.entries().count(), 105);
     assert_eq!(catalog.entries().filter(|entry| entry.exists).count(), 104);
     let hle = catalog.find("hle").unwrap();
@@ -32,7 +32,7 @@ fn a_catalog_of_the_cluster_admins_lies_over_the_built_in_one() {
     )
     .unwrap();
     let both = Catalog::built_in().with(&own);
-    assert_eq!(both.version, "mine over inspect_evals-0.26.0+1");
+    assert_eq!(both.version, "mine over inspect_evals-0.26.0+2");
     assert_eq!(both.find("gsm8k").unwrap().task, "mine/gsm8k");
     assert!(both.find("new").unwrap().exists && both.find("boolq").is_some());
 }

@@ -2,7 +2,11 @@ use super::*;
 use crate::api::Framework;
 
 fn told(spec: &EvalJobSpec, settings: &Settings) -> (Value, Vec<(String, String)>) {
-    let bindings = bind_each(spec, &Catalog::built_in());
+    // A task whose arguments are not known takes all.
+    let own = Catalog::parse(
+        "catalogVersion: own\nbenchmarks:\n- {name: judged, task: p/judged, env: [{name: K, reason: judge, override: {arg: judge_llm}}]}\n",
+    );
+    let bindings = bind_each(spec, &Catalog::built_in().with(&own.unwrap()));
     assert_eq!(bindings.problems, []);
     let (benchmark, binding) = (&spec.benchmarks[0], &bindings.benchmarks[0]);
     let document = configuration(spec, benchmark, binding, Attempt { job: "job", uid: "uid-1", number: 2 });
@@ -14,7 +18,7 @@ fn told(spec: &EvalJobSpec, settings: &Settings) -> (Value, Vec<(String, String)
 fn the_document_says_all_that_a_runner_must_know() {
     let job = spec(|spec| {
         spec["benchmarks"] = json!([{
-            "task": "strong_reject", "name": "sr", "args": {"n": "5", "on": "true", "text": "five", "quoted": "\"5\""},
+            "task": "judged", "name": "sr", "args": {"n": "5", "on": "true", "text": "five", "quoted": "\"5\""},
             "epochs": 2, "secrets": [{"name": "EXTRA", "optional": true}],
         }]);
         spec["graders"] = json!([grader("grader")]);
@@ -27,7 +31,7 @@ fn the_document_says_all_that_a_runner_must_know() {
     assert_eq!(
         document,
         json!({
-            "version": 1, "framework": "Inspect", "task": "inspect_evals/strong_reject", "job": "job", "uid": "uid-1",
+            "version": 1, "framework": "Inspect", "task": "p/judged", "job": "job", "uid": "uid-1",
             "benchmark": "sr", "attempt": 2,
             "args": {"n": 5, "on": true, "text": "five", "quoted": "5", "judge_llm": "openai-api/judge/j"},
             "model": {
