@@ -30,6 +30,8 @@ pub enum ConditionType {
     ResultsStored,
     /// Of an evaluation: every number is what `expect` asks for.
     ExpectationsMet,
+    /// Of an evaluation, only where it does not hold: the catalog that it was checked with is the newest.
+    CatalogCurrent,
     /// Of a store: it works, and another kind would be safer.
     Discouraged,
 }

@@ -148,6 +148,8 @@ reasons! {
     WaitingForTurn,
     /// The benchmark waits for its next attempt.
     BackOff,
+    /// The cluster admin's catalog of benchmarks cannot be used.
+    CatalogInvalid,
     /// The benchmark never began, because another had failed.
     Skipped,
     /// Samples failed.

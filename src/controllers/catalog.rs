@@ -71,7 +71,7 @@ async fn take(map: &ConfigMap, known: &watch::Sender<Known>, ctx: &Context) {
             let note =
                 format!("The catalog cannot be used, the last good one ({}) stays in force: {error}", last.version);
             known.send_replace(Arc::new((last, Some(error))));
-            ctx.event(&map.object_ref(&()), true, Reason::InvalidSpec, &note).await;
+            ctx.event(&map.object_ref(&()), true, Reason::CatalogInvalid, &note).await;
         }
     }
 }

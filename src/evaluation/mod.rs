@@ -23,4 +23,4 @@ pub use schedule::{Turn, fold, order, rerun, state_of, turn};
 pub use shape::{
     BENCHMARK_LABEL, CATALOG_KEY, CATALOG_MAP, EVALJOB_LABEL, extras_of, recorded_secrets, run_of, shape_of,
 };
-pub use summary::{refuse, set_resolved, sum_of, summarize};
+pub use summary::{refuse, set_catalog, set_resolved, sum_of, summarize};

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::bind::Problem;
 use super::schedule::{deadline, order};
+use super::shape::CATALOG_MAP;
 use crate::api::{
     BenchmarkPhase, BenchmarkStatus, Condition, ConditionStatus, ConditionType, EvalJobSpec, EvalJobStatus,
     EvaluationPhase, Reason, Samples, SecretState, Time, Tokens, set_condition,
@@ -45,6 +46,27 @@ pub fn set_resolved(
             status: problem.is_none().into(),
             reason,
             message: message.into(),
+            last_transition_time: Time(now).to_second(),
+            observed_generation: generation,
+        },
+    );
+}
+
+/// Tells that the cluster admin's catalog could not be used, or nothing where it could.
+pub fn set_catalog(status: &mut EvalJobStatus, broken: bool, version: &str, generation: Option<i64>, now: Timestamp) {
+    if !broken {
+        status.conditions.retain(|condition| condition.type_ != ConditionType::CatalogCurrent);
+        return;
+    }
+    set_condition(
+        &mut status.conditions,
+        Condition {
+            type_: ConditionType::CatalogCurrent,
+            status: ConditionStatus::False,
+            reason: Reason::CatalogInvalid,
+            message: format!(
+                "The ConfigMap {CATALOG_MAP} of the operator's namespace cannot be used; the job was checked with the last good catalog, {version}"
+            ),
             last_transition_time: Time(now).to_second(),
             observed_generation: generation,
         },

@@ -1,5 +1,7 @@
 //! EvalJobs: what is refused, who may submit one, and how one lives.
 
+mod catalog;
+mod commands;
 mod life;
 mod refused;
 mod submitters;

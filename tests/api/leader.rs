@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use daypass::api::Phase;
+use daypass::api::{BenchmarkPhase, BenchmarkStatus, Phase, SecretState};
 use daypass_testcluster::{Cluster, poll};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -160,24 +160,42 @@ async fn a_leader_killed_between_any_two_writes_changes_no_end() -> Result<()> {
     let mut leading = Replica::start_for_take_over(cluster, "0").await?;
     leading.wait_until_ready(cluster).await?;
     settle(cluster).await?;
-    let team = Team::on(cluster, "between").await?;
+    let (team, judges) = (Team::on(cluster, "between").await?, Team::on(cluster, "between-evaluations").await?);
+    judges.set_secret("MODEL_KEY", b"value").await?;
     let mut fleet = Fleet::new(&team).await?;
-    // A run is five writes; three runs at once mix them up.
-    for writes in 1..=10 {
+    // A run is five writes; two Sandboxes and an evaluation of two benchmarks at once mix them up.
+    for writes in 1..=12 {
         leading.wait_until_it_leads().await?;
-        let runs = (writes - 1) * 3..writes * 3;
+        let runs = (writes - 1) * 2..writes * 2;
         let mark = team.mark()?;
-        fleet.submit(3).await?;
+        fleet.submit(2).await?;
+        let spec = json!({"benchmarks": [{"task": "gsm8k"}, {"task": "boolq"}], "parallelism": 2});
+        let job = judges.evaluate(&format!("job-{writes}"), spec).await?;
         let play = async {
-            fleet.start(runs.clone()).await?;
-            fleet.wait_running(runs.clone()).await?;
-            fleet.exit(runs.clone()).await
+            let evaluation = async {
+                for benchmark in ["gsm8k", "boolq"] {
+                    let run = judges.attempt(&job, benchmark, 1).await?;
+                    ensure!(judges.copy(&run).await?.len() == 1, "{benchmark} has a Pod and no Secret");
+                    judges.starts(&job, benchmark, &run).await?;
+                    judges.play_score(&run, 0.5).await?;
+                }
+                anyhow::Ok(())
+            };
+            let sandboxes = async {
+                fleet.start(runs.clone()).await?;
+                fleet.wait_running(runs.clone()).await?;
+                fleet.exit(runs.clone()).await
+            };
+            tokio::try_join!(evaluation, sandboxes)?;
+            anyhow::Ok(())
         };
         let kill = async {
             poll(Duration::from_secs(30), "it has written so much", async || {
                 let entries = cluster.audit().since(mark)?;
                 let seen = entries.iter().filter(|entry| {
-                    entry.is_write() && entry.namespace == team.namespace && entry.user.ends_with(":daypass-operator")
+                    entry.is_write()
+                        && [&team.namespace, &judges.namespace].contains(&&entry.namespace)
+                        && entry.user.ends_with(":daypass-operator")
                 });
                 ensure!(seen.count() >= writes);
                 Ok(())
@@ -189,6 +207,18 @@ async fn a_leader_killed_between_any_two_writes_changes_no_end() -> Result<()> {
         ((), leading) = tokio::try_join!(play, kill)?;
     }
     fleet.check_the_end().await?;
+    for writes in 1..=12 {
+        let status = judges.wait_job_over(&format!("job-{writes}")).await?;
+        let right = |told: &BenchmarkStatus| {
+            told.phase == BenchmarkPhase::Completed
+                && told.attempt == 1
+                && told.secrets.iter().all(|secret| secret.state == SecretState::Removed)
+        };
+        ensure!(status.benchmarks.iter().all(right), "{writes}: {}", json!(status));
+    }
+    let pods = judges.pods().list(&ListParams::default()).await?.items.len();
+    assert_eq!(pods, 24, "each attempt has had one Pod");
+    judges.assert_no_run_secrets().await?;
     no_secret_was_read(cluster)?;
     drop(leading);
     end_cluster(cluster)

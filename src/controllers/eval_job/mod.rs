@@ -21,7 +21,7 @@ use super::memory::Remembered;
 use super::runs::{Error, delete_parameters, rest};
 use crate::api::{BenchmarkPhase, BenchmarkStatus, ConditionType, EvalJob, EvalJobStatus, Reason};
 use crate::evaluation::{
-    Bindings, bind_each, order, recorded_secrets, refuse, rerun, set_resolved, sum_of, summarize, turn,
+    Bindings, bind_each, order, recorded_secrets, refuse, rerun, set_catalog, set_resolved, sum_of, summarize, turn,
 };
 use crate::kube_ext::{CallError, call};
 use attempt::Advanced;
@@ -99,7 +99,7 @@ async fn run_to_rest(job: &EvalJob, ctx: &Context, known: &mut Remembered) -> Re
             return Ok(Action::await_change());
         }
         let now = ctx.clock.now();
-        let (catalog, _) = &*ctx.catalog.borrow().clone();
+        let (catalog, broken) = &*ctx.catalog.borrow().clone();
         let bindings = bind_each(spec, catalog);
         if deleting {
             let (advanced, failed) = advance_all(job, ctx, &mut status, &bindings).await;
@@ -115,7 +115,9 @@ async fn run_to_rest(job: &EvalJob, ctx: &Context, known: &mut Remembered) -> Re
         }
         let ends = order(spec, &status, now);
         if !over && !is_resolved(&status) && ends.is_none_or(|reason| reason == Reason::Suspended) {
-            match check::check(job, ctx, &status, &bindings, now).await? {
+            let checked = check::check(job, ctx, &status, &bindings, now).await?;
+            set_catalog(&mut status, broken.is_some(), &catalog.version, job.metadata.generation, now);
+            match checked {
                 Checked::Ready => {
                     set_resolved(&mut status, None, job.metadata.generation, now);
                     status.catalog_version = Some(catalog.version.clone());

@@ -25,7 +25,7 @@ pub struct Operator {
     /// The cluster that it works on.
     pub cluster: &'static Cluster,
     /// The process, as long as this one.
-    _replica: Replica,
+    pub replica: Replica,
 }
 
 /// One process of the operator. It ends when this is dropped.
@@ -64,7 +64,7 @@ impl Operator {
         let replica = Replica::start(cluster, "0").await?;
         replica.wait_until_ready(cluster).await?;
         settle(cluster).await?;
-        Ok(Self { cluster, _replica: replica })
+        Ok(Self { cluster, replica })
     }
 }
 
