@@ -77,6 +77,13 @@ pub(super) fn secrets(status: &EvalJobStatus) -> Table {
 /// benchmarks that run are.
 pub(super) fn progress(status: &EvalJobStatus, samples: &BTreeMap<String, Samples>) -> String {
     let all = status.benchmarks.len();
+    if all == 0 {
+        return format!(
+            "{:?}: {}",
+            status.phase,
+            status.message.as_deref().unwrap_or("the operator has not taken it up yet")
+        );
+    }
     let over = status.benchmarks.iter().filter(|told| told.phase.is_terminal()).count();
     let tenths = |told: &BenchmarkStatus| match samples.get(&told.name) {
         _ if told.phase.is_terminal() => 10,
@@ -174,6 +181,7 @@ mod tests {
         );
         let samples = BTreeMap::from([("boolq".to_owned(), Samples { done: 16, total: 20 })]);
         assert_eq!(progress(&status, &samples), "Running 1/3 [######....] gsm8k 0.8, boolq 16/20, hle Pending");
-        assert!(progress(&EvalJobStatus::default(), &BTreeMap::new()).contains("0/0 [..........]"));
+        let none = progress(&EvalJobStatus::default(), &BTreeMap::new());
+        assert_eq!(none, "Pending: the operator has not taken it up yet");
     }
 }

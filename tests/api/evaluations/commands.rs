@@ -115,7 +115,7 @@ async fn a_run_is_followed_to_the_exit_code_that_it_deserves() -> Result<()> {
     team.play_report(&second, 22, json!({"cause": "ModelAuthFailed", "message": "401"})).await?;
     let ran = Ran::from(followed.await??);
     assert_eq!(ran.code, Some(8), "{}", ran.err);
-    ensure!(ran.err.contains("Running 0/2") && ran.err.contains("boolq (ModelAuthFailed)"), "{}", ran.err);
+    ensure!(ran.err.contains("PartiallyFailed 2/2") && ran.err.contains("boolq (ModelAuthFailed)"), "{}", ran.err);
     ensure!(ran.out.contains("accuracy") && ran.out.contains("0.5"), "{}", ran.out);
     ensure!(std::fs::read_to_string(page)?.contains("<svg"), "the page has a plot");
 
