@@ -15,8 +15,7 @@ pub(crate) struct Arguments {
 
 /// Runs them; a failed test is a failed task.
 pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
-    let status =
-        command(root, &python::environment_of_runner()?).args(&arguments.pytest).status().context("run pytest")?;
+    let status = command(root)?.args(&arguments.pytest).status().context("run pytest")?;
     if !status.success() {
         // Without a word more: pytest has said it.
         std::process::exit(1);
@@ -24,11 +23,19 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
+/// Gets the packages that the tests need.
+pub(crate) fn prepare() -> Result<()> {
+    python::environment_of_runner()?;
+    python::environment_of_harness()?;
+    Ok(())
+}
+
 /// A call of pytest.
-pub(crate) fn command(root: &Path, environment: &Path) -> Command {
-    let mut command = Command::new(environment.join("bin/python"));
+pub(crate) fn command(root: &Path) -> Result<Command> {
+    let mut command = Command::new(python::environment_of_runner()?.join("bin/python"));
     command.args(["-m", "pytest"]).current_dir(root.join("images/runner"));
+    command.env("DAYPASS_HARNESS_PYTHON", python::environment_of_harness()?.join("bin/python"));
     // Nothing of this machine's Python, and no traces in the source.
     command.env_remove("PYTHONPATH").env_remove("PYTHONHOME").env("PYTHONDONTWRITEBYTECODE", "1");
-    command
+    Ok(command)
 }

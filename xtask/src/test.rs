@@ -184,14 +184,15 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
 
 /// Gets what the tiers need, and fails where a tier cannot run here.
 fn prepare(tiers: &[Tier]) -> Result<()> {
-    if tiers.contains(&Tier::Runner) || tiers.contains(&Tier::Node) {
-        python::environment_of_runner().context("get the Python packages of the evaluation runner")?;
+    if tiers.contains(&Tier::Runner) {
+        runner::prepare().context("get the Python packages of the evaluation runner")?;
     }
     if tiers.contains(&Tier::Node) {
         ensure!(
             image::is_root(),
             "the tier node runs containers and needs root: run this as root, or leave it out with --skip-tier node"
         );
+        python::environment_of_runner().context("get what reads Inspect's logs")?;
         packages::ensure(&[packages::NODE, packages::BUSYBOX, packages::BUILD_IMAGES].concat())?;
     }
     if tiers.iter().any(|tier| !matches!(tier, Tier::Unit | Tier::Runner)) {
@@ -223,7 +224,7 @@ fn run_suite(root: &Path, suite: &Suite, filter: Option<&str>, images: &[image::
         // pytest's filters are expressions, in which a path of Rust has no meaning.
         Tier::Runner if filter.is_some_and(|filter| filter.contains("::")) => return Ok(Count::default()),
         Tier::Runner => {
-            let mut command = runner::command(root, &python::environment_of_runner()?);
+            let mut command = runner::command(root)?;
             command.args(filter.map(|filter| ["-k", filter]).into_iter().flatten());
             command
         }

@@ -65,14 +65,14 @@ _RULES = [
     ),
     (
         "ModelAuthFailed",
-        r"AuthenticationError|PermissionDeniedError|Error code: 40[13]|40[13] Client Error|invalid_api_key",
+        r"AuthenticationError|PermissionDeniedError|Error code: 40[13]|40[13] Client Error|invalid_api_key|ClientResponseError: 40[13]\b",
     ),
-    ("ModelRateLimited", r"RateLimitError|Error code: 429|429 Client Error|rate_limit_exceeded|insufficient_quota"),
-    ("ModelNotFound", r"\bNotFoundError|Error code: 404|404 Client Error|model_not_found"),
+    ("ModelRateLimited", r"RateLimitError|Error code: 429|429 Client Error|ClientResponseError: 429\b|rate_limit_exceeded|insufficient_quota"),
+    ("ModelNotFound", r"\bNotFoundError|Error code: 404|404 Client Error|ClientResponseError: 404\b|model_not_found"),
     (
         "ModelUnavailable",
-        r"APIConnectionError|APITimeoutError|InternalServerError|APIResponseValidationError|Error code: 5\d\d|5\d\d Server Error|"
-        r"ConnectError|ConnectionError|ReadTimeout|RemoteProtocolError|JSONDecodeError|AttemptTimeoutError",
+        r"APIConnectionError|APITimeoutError|InternalServerError|APIResponseValidationError|Error code: 5\d\d|5\d\d Server Error|ClientResponseError: 5\d\d|"
+        r"ConnectError|ConnectionError|ServerDisconnectedError|ClientPayloadError|ReadTimeout|RemoteProtocolError|JSONDecodeError|AttemptTimeoutError",
     ),
     ("DatasetUnavailable", r"URLError|getaddrinfo|Temporary failure in name resolution|Network is unreachable"),
     ("InvalidRun", r"Model API .{0,80}not recognized|should be in the format of <api_name>|PrerequisiteError|unexpected keyword argument"),

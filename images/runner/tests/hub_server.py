@@ -37,15 +37,21 @@ def _sums(first: int, count: int) -> bytes:
     return _lines(rows)
 
 
-def _front_matter(files: str) -> bytes:
-    return f"---\nconfigs:\n- config_name: default\n  data_files:\n{files}---\n".encode()
+def _front_matter(files: dict[str, str], config: str = "default") -> bytes:
+    """What tells which file is which split."""
+    listed = "".join(f'  - split: {split}\n    path: "{path}"\n' for split, path in files.items())
+    return f"---\nconfigs:\n- config_name: {config}\n  data_files:\n{listed}---\n".encode()
 
 
 _GATED = {"google/boolq", "walledai/XSTest", "org/gated"}
 _SETS: dict[str, dict[str, bytes]] = {
-    "openai/gsm8k": {"main/test.jsonl": _sums(0, 10), "main/train.jsonl": _sums(20, 12)},
+    "openai/gsm8k": {
+        "README.md": _front_matter({"test": "main/test.jsonl", "train": "main/train.jsonl"}, "main"),
+        "main/test.jsonl": _sums(0, 10),
+        "main/train.jsonl": _sums(20, 12),
+    },
     "google/boolq": {
-        "README.md": _front_matter('  - split: validation\n    path: "validation.jsonl"\n'),
+        "README.md": _front_matter({"validation": "validation.jsonl"}),
         "validation.jsonl": _lines(
             [
                 {"question": f"is it number {number}", "passage": f"It is number {number}.", "answer": number < 6}
@@ -54,7 +60,7 @@ _SETS: dict[str, dict[str, bytes]] = {
         ),
     },
     "walledai/XSTest": {
-        "README.md": _front_matter('  - split: test\n    path: "test.jsonl"\n'),
+        "README.md": _front_matter({"test": "test.jsonl"}),
         "test.jsonl": _lines(
             [
                 {"prompt": prompt, "type": "homonyms", "note": "", "label": label, "focus": ""}

@@ -32,6 +32,9 @@ from daypass_runner.causes import CODES, classify, sentence
         ("ModuleNotFoundError: No module named 'torch'", "PackageMissing"),
         ("No inspect tasks were found at the specified paths.", "UnknownTask"),
         ("Model API foo of model foo/bar not recognized.", "InvalidRun"),
+        ("aiohttp.client_exceptions.ClientResponseError: 404, message='Not Found', url='http://m/v1/chat/completions'", "ModelNotFound"),
+        ("aiohttp.client_exceptions.ClientResponseError: 503, message='…', url='http://m/v1/chat/completions'", "ModelUnavailable"),
+        ("aiohttp.client_exceptions.ServerDisconnectedError: Server disconnected", "ModelUnavailable"),
         ("ValueError: the answer has no number", "Unknown"),
     ],
 )

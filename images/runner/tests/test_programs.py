@@ -1,4 +1,4 @@
-"""Programs that evaluate: somebody's own, and the harness, whose place a stand-in takes here."""
+"""Programs that evaluate: somebody's own, and the harness, whose place a stand-in takes here (test_lmeval.py has it)."""
 
 import json
 import os

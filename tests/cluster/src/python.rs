@@ -55,10 +55,18 @@ pub fn program() -> Result<PathBuf> {
     Ok(Python::ensure()?.program)
 }
 
-/// The folder of an environment with what the evaluation runner's image has, and pytest; made the first time.
+/// The folder of an environment with what the evaluation runner's image for Inspect has, and pytest; made the first time.
 pub fn environment_of_runner() -> Result<PathBuf> {
-    let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../images/runner/requirements");
-    environment_of(&["inspect.txt", "test.txt"].map(|name| requirements.join(name)), "the evaluation runner")
+    environment_of(&["inspect.txt", "test.txt"].map(runner_requirements), "the evaluation runner")
+}
+
+/// The same with what the image for the LM Evaluation Harness has.
+pub fn environment_of_harness() -> Result<PathBuf> {
+    environment_of(&[runner_requirements("lmeval.txt")], "the LM Evaluation Harness")
+}
+
+fn runner_requirements(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../images/runner/requirements").join(name)
 }
 
 /// An interpreter that can make environments.
