@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use daypass::api::Phase;
+use daypass::api::{BenchmarkPhase, Phase};
 use daypass_testcluster::{Cluster, Options, poll};
 use futures::future::try_join_all;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -13,7 +13,7 @@ use kube::Api;
 use kube::api::ListParams;
 use serde_json::json;
 
-use crate::support::{NAMESPACE, Team, install};
+use crate::support::{NAMESPACE, Team, World, install};
 
 const RUNS: usize = 50;
 const KILLS: usize = 5;
@@ -26,9 +26,13 @@ const TAKE_OVER: Duration = Duration::from_mins(2);
 async fn fifty_runs_end_well_though_five_leaders_are_killed() -> Result<()> {
     // A cluster of its own: the other tests want an operator that lives. It ends with this process.
     let cluster: &'static Cluster = Box::leak(Box::new(Cluster::start(Options::with_node()).await?));
-    install(cluster).await?;
+    let world: &'static World = Box::leak(Box::new(install(cluster).await?));
+    world.load_runner().await?;
     let team = Team::on(cluster, "failover").await?;
     team.set_secret("API_KEY", b"shared").await?;
+    let judged = Team::on(cluster, "failover-evaluation").await?;
+    judged.set_secret("MODEL_KEY", b"key-of-the-model").await?;
+    let servers = world.models(&[&["key-of-the-model"]])?;
     let runs = try_join_all((0..RUNS).map(|number| {
         // Some end early, some live through all of it.
         let script = format!("echo \"$API_KEY\"; sleep {}", number * 2);
@@ -37,6 +41,9 @@ async fn fifty_runs_end_well_though_five_leaders_are_killed() -> Result<()> {
         async move { team.submit(&format!("run-{number}"), spec).await }
     }))
     .await?;
+
+    // Real Inspect, which asks one question after the other while the leaders die.
+    judged.evaluate("slow", "slow-3", servers.model(0), json!({"benchmarks": [{"task": "gsm8k"}]})).await?;
 
     let mut killed_at = Timestamp::now();
     for kill in 0..KILLS {
@@ -62,7 +69,12 @@ async fn fifty_runs_end_well_though_five_leaders_are_killed() -> Result<()> {
     }
     let pods = team.pods().list(&ListParams::default()).await?.items.len();
     assert_eq!(pods, RUNS, "each run has had one Pod");
-    Ok(())
+
+    let status = judged.wait_job_over("slow").await?;
+    let benchmark = status.benchmark("gsm8k").context("the benchmark")?;
+    assert_eq!((benchmark.phase, benchmark.attempt), (BenchmarkPhase::Completed, 1), "{benchmark:?}");
+    assert_eq!(servers.asked(0).await?.calls["slow-3"], 10, "nothing was asked twice");
+    judged.assert_no_copies().await
 }
 
 /// Waits until somebody has led for long enough since a moment, and returns the number of the process. A replica that

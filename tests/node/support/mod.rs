@@ -4,5 +4,5 @@ mod evaluations;
 mod operator;
 mod team;
 
-pub use operator::{NAMESPACE, install, world};
+pub use operator::{NAMESPACE, World, install, world};
 pub use team::{Run, Team};
