@@ -9,8 +9,8 @@ use crate::api::{Auth, Benchmark, BoundBy, EvalJobSpec, Framework, Grader, Reaso
 const TARGET: &str = "target";
 /// How many keys a run Secret has at most: a rule of the operator's own box.
 const MOST_KEYS: usize = 24;
-/// The variable of Weights & Biases.
-const WANDB: &str = "WANDB_API_KEY";
+/// The variable with the key for `results.wandb`.
+pub const WANDB_KEY: &str = "WANDB_API_KEY";
 /// What a framework's model names begin with, and the key that such a model asks for.
 const PROVIDERS: [(&str, &str); 8] = [
     ("openai/", "OPENAI_API_KEY"),
@@ -374,8 +374,8 @@ impl<'a> Binder<'a> {
     fn wandb(&mut self) {
         let Some(wandb) = self.spec.results.as_ref().and_then(|results| results.wandb.as_ref()) else { return };
         match &wandb.api_key {
-            Some(key) => self.put(key.for_variable(WANDB), BoundBy::Results, "the key for results.wandb"),
-            None => self.variable(WANDB, "the key for results.wandb", ", or results.wandb.apiKey"),
+            Some(key) => self.put(key.for_variable(WANDB_KEY), BoundBy::Results, "the key for results.wandb"),
+            None => self.variable(WANDB_KEY, "the key for results.wandb", ", or results.wandb.apiKey"),
         }
     }
 

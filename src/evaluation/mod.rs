@@ -13,7 +13,7 @@ mod summary;
 #[cfg(test)]
 mod tests;
 
-pub use bind::{Binding, Bindings, Bound, Problem, bind_each};
+pub use bind::{Binding, Bindings, Bound, Problem, WANDB_KEY, bind_each};
 pub use catalog::{Catalog, CatalogError, DataSource, Entry, Need, NeedReason, Override, SelfGrading, SelfGradingBy};
 pub use cause::Cause;
 pub use config::{Attempt, Settings, configuration, environment};

@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::http::{Body, Http, Request};
+use super::http::{Answer, Body, Http, Request};
 use super::settings::StoreSettings;
 use super::sign_in::{Issuer, Proofs, Token};
 use super::template::is_name;
@@ -26,6 +26,9 @@ use crate::secret::SecretValue;
 const NAMES_KEPT: Duration = Duration::from_secs(60);
 /// The names of an entity's secrets, with the time of their making.
 const QUERY: &str = "query TeamSecrets($entity: String!) { entity(name: $entity) { secrets { name createdAt } } }";
+
+/// Who a key belongs to, and which teams that person is in.
+const VIEWER: &str = "query Viewer { viewer { username entity teams { edges { node { name } } } } }";
 
 /// A team's secrets, by the names that W&B has for them.
 pub struct WandbStore {
@@ -89,12 +92,7 @@ impl WandbStore {
 
     async fn ask(&self) -> Result<Vec<Listed>, StoreError> {
         let key = self.key.issue().await?.value;
-        let pair = Zeroizing::new([b"api:", key.expose()].concat());
-        let encoded = Zeroizing::new(base64::engine::general_purpose::STANDARD.encode(pair.as_slice()));
-        let credentials = SecretValue::new([b"Basic ", encoded.as_bytes()].concat());
-        let body = Body::json(&json!({"query": QUERY, "variables": {"entity": self.entity}}));
-        let request = Request::new("POST", &["graphql"]).header("authorization", credentials).body(body);
-        let answer = self.http.ask(request).await?;
+        let answer = ask(&self.http, &key, &json!({"query": QUERY, "variables": {"entity": self.entity}})).await?;
         if let Some(trouble) = answer.common_trouble() {
             return Err(trouble);
         }
@@ -127,6 +125,87 @@ impl WandbStore {
 
     fn values(&self) -> Result<&dyn SecretStore, StoreError> {
         self.values.as_deref().ok_or_else(not_readable)
+    }
+}
+
+/// Asks W&B's GraphQL endpoint with an API key.
+async fn ask(http: &Http, key: &SecretValue, question: &serde_json::Value) -> Result<Answer, StoreError> {
+    let pair = Zeroizing::new([b"api:", key.expose()].concat());
+    let encoded = Zeroizing::new(base64::engine::general_purpose::STANDARD.encode(pair.as_slice()));
+    let credentials = SecretValue::new([b"Basic ", encoded.as_bytes()].concat());
+    let body = Body::json(question);
+    http.ask(Request::new("POST", &["graphql"]).header("authorization", credentials).body(body)).await
+}
+
+/// Whether W&B takes results for an entity from the owner of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// It does, as far as it can be told without writing.
+    Yes,
+    /// It does not know the key.
+    NotTheKey,
+    /// The key's owner is neither the entity nor a member of it.
+    NotTheEntity,
+}
+
+/// Asks whether W&B takes results for an entity, with the question that its own client asks first.
+///
+/// # Errors
+/// W&B could not be asked, or did not answer as it should.
+pub async fn takes_results(endpoint: &str, entity: &str, key: &SecretValue) -> Result<Takes, StoreError> {
+    let http = Http::of_cluster(endpoint, None)?;
+    let answer = ask(&http, key, &json!({"query": VIEWER})).await?;
+    if let Some(trouble) = answer.common_trouble() {
+        return Err(trouble);
+    }
+    match answer.status {
+        401 | 403 => Ok(Takes::NotTheKey),
+        200 => {
+            let answer: ViewerAnswer = answer.json().ok_or_else(lies)?;
+            let Some(viewer) = answer.data.and_then(|data| data.viewer) else { return Ok(Takes::NotTheKey) };
+            Ok(if viewer.belongs_to(entity) { Takes::Yes } else { Takes::NotTheEntity })
+        }
+        other => Err(StoreError::unavailable(Stage::Answer, format!("W&B answered {other}"))),
+    }
+}
+
+#[derive(Deserialize)]
+struct ViewerAnswer {
+    data: Option<ViewerData>,
+}
+
+#[derive(Deserialize)]
+struct ViewerData {
+    viewer: Option<Viewer>,
+}
+
+#[derive(Deserialize)]
+struct Viewer {
+    username: Option<String>,
+    entity: Option<String>,
+    teams: Option<Teams>,
+}
+
+#[derive(Deserialize)]
+struct Teams {
+    edges: Vec<Edge>,
+}
+
+#[derive(Deserialize)]
+struct Edge {
+    node: Node,
+}
+
+#[derive(Deserialize)]
+struct Node {
+    name: String,
+}
+
+impl Viewer {
+    fn belongs_to(&self, entity: &str) -> bool {
+        let own = [&self.username, &self.entity].into_iter().flatten().map(String::as_str);
+        let teams = self.teams.iter().flat_map(|teams| &teams.edges).map(|edge| edge.node.name.as_str());
+        own.chain(teams).any(|name| name == entity)
     }
 }
 

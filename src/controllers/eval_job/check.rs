@@ -9,8 +9,9 @@ use kube::ResourceExt;
 use super::super::runs::Error;
 use super::super::{Context, audit, submitter};
 use crate::api::{BenchmarkStatus, BoundBy, ConditionStatus, ConditionType, EvalJob, EvalJobStatus, Reason};
-use crate::evaluation::{Binding, Bindings, Problem, run_of, sum_of};
+use crate::evaluation::{Binding, Bindings, Bound, Problem, WANDB_KEY, run_of, sum_of};
 use crate::run::{self, Resolution, Run};
+use crate::secret::SecretValue;
 
 /// How long a job waits for a store that does not answer.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(300);
@@ -79,12 +80,16 @@ pub(super) async fn check(
 /// Asks for the secrets of every benchmark. The same problem of several is told once, with whether waiting may mend it.
 async fn resolve_all(job: &EvalJob, ctx: &Context, bindings: &Bindings) -> Result<Vec<(Problem, bool)>, Error> {
     let mut answers = Vec::new();
+    let mut keys = Vec::new();
     for some in bindings.benchmarks.chunks(AT_ONCE) {
         let asked: Vec<_> = some.iter().map(|binding| ask(job, ctx, binding)).collect();
-        for (binding, problems) in some.iter().zip(join_all(asked).await) {
-            answers.push((binding, problems?));
+        for (binding, answer) in some.iter().zip(join_all(asked).await) {
+            let (problems, key) = answer?;
+            answers.push((binding, problems));
+            keys.extend(key.map(|key| (binding, key)));
         }
     }
+    let denied = results_denied(job, ctx, &keys).await;
     let mut told: BTreeMap<String, (Reason, bool, Vec<String>)> = BTreeMap::new();
     let mut order: Vec<String> = Vec::new();
     for (binding, problems) in answers {
@@ -106,19 +111,54 @@ async fn resolve_all(job: &EvalJob, ctx: &Context, bindings: &Bindings) -> Resul
             let message = format!("{}: {text}", benchmarks.join(", "));
             Some((Problem { benchmarks, reason, message }, waits))
         })
+        .chain(denied.into_iter().map(|problem| (problem, false)))
         .collect())
 }
 
-/// What stands in the way of one benchmark's secrets. The values are dropped here.
-async fn ask(job: &EvalJob, ctx: &Context, binding: &Binding) -> Result<Vec<run::Problem>, Error> {
+/// What the place for results has against those who would bring them: each key is shown there once.
+#[cfg(feature = "wandb")]
+async fn results_denied(job: &EvalJob, ctx: &Context, keys: &[(&Binding, SecretValue)]) -> Vec<Problem> {
+    let Some(wandb) = job.spec.results.as_ref().and_then(|results| results.wandb.as_ref()) else { return Vec::new() };
+    let namespace = job.namespace().unwrap_or_default();
+    let mut different: Vec<(&Bound, &SecretValue, Vec<String>)> = Vec::new();
+    for (binding, key) in keys {
+        let Some(bound) = binding.secrets.iter().find(|bound| bound.reference.variable() == WANDB_KEY) else {
+            continue;
+        };
+        match different.iter_mut().find(|(other, ..)| other.reference == bound.reference) {
+            Some((.., benchmarks)) => benchmarks.push(binding.benchmark.clone()),
+            None => different.push((bound, key, vec![binding.benchmark.clone()])),
+        }
+    }
+    let endpoint = ctx.evaluation_settings.wandb_endpoint.as_deref();
+    let asked = different.iter().map(|(bound, key, benchmarks)| {
+        super::results::objection(endpoint, wandb, bound, bound.reference.team(&namespace), key, benchmarks)
+    });
+    join_all(asked).await.into_iter().flatten().collect()
+}
+
+/// Without the backend nothing can be asked; the runner does.
+#[cfg(not(feature = "wandb"))]
+async fn results_denied(_: &EvalJob, _: &Context, _: &[(&Binding, SecretValue)]) -> Vec<Problem> {
+    Vec::new()
+}
+
+/// What stands in the way of one benchmark's secrets, and the key for its results. All other values are dropped here.
+async fn ask(
+    job: &EvalJob,
+    ctx: &Context,
+    binding: &Binding,
+) -> Result<(Vec<run::Problem>, Option<SecretValue>), Error> {
     let references = binding.secrets.iter().map(|bound| bound.reference.clone()).collect();
     let named = BenchmarkStatus { name: binding.benchmark.clone(), ..BenchmarkStatus::default() };
     let run = run_of(job, &named, references, None);
     let resolved = ctx.resolver.resolve(&run).await?;
     audited(job, ctx, &run, &resolved.resolution);
+    let key = binding.secrets.iter().position(|bound| bound.reference.variable() == WANDB_KEY);
+    let key = key.and_then(|index| resolved.values.into_iter().nth(index).flatten());
     Ok(match resolved.resolution {
-        Resolution::Problems(problems) => problems,
-        Resolution::Ready(_) | Resolution::NotAsked => Vec::new(),
+        Resolution::Problems(problems) => (problems, None),
+        Resolution::Ready(_) | Resolution::NotAsked => (Vec::new(), key),
     })
 }
 

@@ -6,6 +6,8 @@
 mod attempt;
 mod check;
 mod report;
+#[cfg(feature = "wandb")]
+mod results;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -270,3 +270,36 @@ async fn a_deleted_pod_is_tried_again_and_a_deleted_job_leaves_nothing() -> Resu
     poll(COLLECTED, "no copy is left", async || team.assert_no_run_secrets().await).await?;
     team.wait_no_pod(&second).await
 }
+
+#[tokio::test]
+async fn wandb_is_asked_before_anything_starts() -> Result<()> {
+    let team = Team::new(operator().await?, "wandb").await?;
+    for (name, value) in [("MODEL_KEY", "value"), ("WANDB_API_KEY", "key-of-amy"), ("OTHER_KEY", "key-of-nobody")] {
+        team.set_secret(name, value.as_bytes()).await?;
+    }
+    let job = |entity: &str, key: &str| {
+        json!({
+            "benchmarks": [{"task": "boolq"}, {"task": "gsm8k"}], "suspend": true,
+            "results": {"wandb": {"entity": entity, "project": "p", "apiKey": {"name": key}}},
+        })
+    };
+    team.evaluate("good", job("ml", "WANDB_API_KEY")).await?;
+    let status = team.wait_job("good", "it is checked", |status| status.phase == EvaluationPhase::Suspended).await?;
+    assert_eq!(
+        condition(&status, ConditionType::SecretsResolved),
+        Some((ConditionStatus::True, Reason::Resolved)),
+        "{status:?}"
+    );
+    for (name, entity, key, says) in [
+        ("entity", "others", "WANDB_API_KEY", "correct results.wandb.entity"),
+        ("key", "ml", "OTHER_KEY", "daypass secret rotate OTHER_KEY"),
+    ] {
+        team.evaluate(name, job(entity, key)).await?;
+        let status = team.wait_job_over(name).await?;
+        let message = status.message.clone().unwrap_or_default();
+        ensure!(status.reason == Some(Reason::AccessDenied) && message.contains(says), "{status:?}");
+        ensure!(message.starts_with("boolq, gsm8k: results.wandb: ") && !message.contains("key-of-"), "{message}");
+        assert!(status.benchmarks.iter().all(|told| told.phase == BenchmarkPhase::Failed), "{status:?}");
+    }
+    Ok(())
+}

@@ -5,6 +5,7 @@ mod evaluations;
 mod fleet;
 mod node;
 mod operator;
+mod wandb;
 mod writes;
 
 pub use actors::{COLLECTED, Team, sandbox};

@@ -6,6 +6,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use super::wandb::wandb;
 use anyhow::{Context, Result, anyhow, ensure};
 use daypass::api::Sandbox;
 use daypass_testcluster::{Cluster, Options, poll};
@@ -223,9 +224,10 @@ async fn spawn(cluster: &Cluster, folder: &Path, name: &str, lease: &str) -> Res
             "defaultImage: daypass.test/busybox:1\nkeys: {{folder: {}}}\nhttp: {{address: '127.0.0.1:0'}}\n\
              log: {{format: json, level: 'info,daypass=trace'}}\n\
              lease: {lease}\nstores: {{allowLocalAddresses: true, {}}}\n\
-             evaluations: {{images: {{Inspect: 'daypass.test/runner:1'}}}}\n",
+             evaluations: {{images: {{Inspect: 'daypass.test/runner:1'}}, wandbEndpoint: '{}'}}\n",
             keys.display(),
-            STORES.get().map_or("", String::as_str)
+            STORES.get().map_or("", String::as_str),
+            wandb()?
         ),
     )?;
     let log = File::create(folder.join(format!("{name}.log")))?;
