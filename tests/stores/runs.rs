@@ -12,7 +12,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::cluster::Team;
-use crate::support::{Canned, Reply, operator};
+use crate::support::{Canned, Fault, FaultProxy, Reply, operator};
 
 /// A team with a store `vault` in a server that lets it sign in.
 pub async fn team_with_vault(prefix: &str) -> Result<(Team, OpenBao)> {
@@ -127,6 +127,52 @@ async fn a_run_gets_its_value_and_waits_out_a_server_that_is_down() -> Result<()
         Ok(())
     })
     .await
+}
+
+/// A real server behind a proxy that fails: each run says what it waits for, and goes on when the fault is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_fault_between_operator_and_server_is_told_and_waited_out() -> Result<()> {
+    let team = Team::new(operator().await?, "faults").await?;
+    let server = OpenBao::start().await?;
+    set_up(&team, &server).await?;
+    let_mint(&team).await?;
+    let proxy = FaultProxy::start(&server.address()).await?;
+    make_store(&team, "vault", proxy.address(), &json!({"serviceAccount": {"name": "default"}}), json!({})).await?;
+    put(&team, &server, "SLOW", "late").await?;
+    proxy.set(Fault::Delay(Duration::from_secs(1)));
+    let run = team.run("slow", naming("SLOW")).await?;
+    team.pod(&run).await?;
+    assert_eq!(team.copy(&run).await?["SLOW"], "late");
+
+    for (name, fault, reason) in [
+        ("reset", Fault::Reset, Reason::StoreUnavailable),
+        ("cut", Fault::Truncate(60), Reason::StoreUnavailable),
+        ("error", Fault::Answer("500 Internal Server Error"), Reason::StoreUnavailable),
+        ("busy", Fault::Answer("429 Too Many Requests\r\nretry-after: 1"), Reason::StoreThrottled),
+        ("hang", Fault::Hang, Reason::StoreUnavailable),
+    ] {
+        // Of each its own, so that no answer is in memory.
+        let secret = format!("KEY_{}", name.to_uppercase());
+        put(&team, &server, &secret, name).await?;
+        proxy.set(fault);
+        let run = team.run(name, naming(&secret)).await?;
+        let waits = |status: &SandboxStatus| {
+            // A breaker that an earlier fault has opened speaks for the store as well.
+            status.phase == Phase::Pending
+                && (status.reason == Some(reason) || status.reason == Some(Reason::StoreUnavailable))
+        };
+        let status = team.wait(name, "the run says what it waits for", waits).await?;
+        let message = status.message.unwrap_or_default();
+        ensure!(message.contains("store vault of team"), "{message}");
+        proxy.set(Fault::None);
+        poll(Duration::from_secs(90), "the run goes on by itself", async || {
+            let copy = team.copy(&run).await?;
+            ensure!(copy.get(&secret).is_some_and(|value| value == name), "{name}");
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 async fn daypass_run(team: &Team, name: &str) -> Result<String> {

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: times and sizes, as ratios within one run. Figures of two machines do not compare; ratios do.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -19,6 +20,8 @@ use daypass_testcluster::OpenBao;
 use futures::future::{BoxFuture, join_all};
 use serde_json::{Value, json};
 
+use crate::cargo::cargo;
+
 /// How many resolves are timed of each kind.
 const TIMED: usize = 400;
 /// How many runs ask at once.
@@ -33,10 +36,30 @@ pub(crate) enum Bench {
     Stores,
 }
 
-pub(crate) async fn run(bench: Bench) -> Result<()> {
+impl Bench {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Stores => "stores",
+        }
+    }
+}
+
+pub(crate) async fn run(root: &Path, bench: Bench) -> Result<()> {
+    if cfg!(debug_assertions) {
+        return optimized(root, bench);
+    }
     match bench {
         Bench::Stores => stores().await,
     }
+}
+
+/// Builds this program with the profile that is for measuring, and has it go on.
+fn optimized(root: &Path, bench: Bench) -> Result<()> {
+    println!("building with optimization what is measured (some minutes the first time) ...");
+    let arguments = ["run", "--quiet", "--package", "xtask", "--profile", "measure", "--", "bench", bench.name()];
+    let status = cargo(root, &arguments).status().context("run cargo")?;
+    ensure!(status.success(), "the benchmark failed");
+    Ok(())
 }
 
 /// A store that counts what it is asked.

@@ -58,7 +58,7 @@ async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
     let outcome = match arguments.command {
-        Command::Bench(bench) => bench::run(bench).await,
+        Command::Bench(bench) => bench::run(root, bench).await,
         Command::Cluster(command) => cluster::run(command).await,
         Command::Demo(arguments) => demo::run(root, &arguments).await,
         Command::Generate { check } => generate::run(root, check),

@@ -13,6 +13,9 @@ use super::double::api_review;
 use super::google::Google;
 use crate::cluster::{self, Operator};
 
+/// Whom the tokens are for that AWS takes.
+const AUDIENCE: &str = "sts.amazonaws.com";
+
 /// One double of each cloud.
 pub struct Clouds {
     /// AWS Secrets Manager and STS.
@@ -35,7 +38,7 @@ pub fn clouds() -> Result<&'static Clouds> {
         runtime.block_on(async {
             let cluster = Cluster::shared().await?;
             let aws = Faults::start().await;
-            aws.review(is_of_a_store);
+            aws.review(move |token| is_of_a_store(token) && is_the_clusters(cluster, token));
             let google = Google::start(api_review(cluster.admin()?)).await;
             let azure = Azure::start(api_review(cluster.admin()?)).await;
             sender.send(Clouds { aws, google, azure })?;
@@ -56,12 +59,20 @@ pub async fn operator() -> Result<&'static Operator> {
     cluster::operator().await
 }
 
-/// Whether a token is one of a ServiceAccount `daypass-store` for STS. STS itself would look at the signature too.
+/// Whether the API server knows a token that is for STS. In a thread of its own, as the double answers from within one.
+fn is_the_clusters(cluster: &Cluster, token: &str) -> bool {
+    let review = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+        runtime.block_on(async { api_review(cluster.admin().ok()?)(token.to_owned(), AUDIENCE.to_owned()).await })
+    };
+    std::thread::scope(|scope| scope.spawn(review).join()).is_ok_and(|team| team.is_some())
+}
+
+/// Whether a token says that it is one of a ServiceAccount `daypass-store` for STS.
 fn is_of_a_store(token: &str) -> bool {
     let claims = token.split('.').nth(1).and_then(|part| base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(part).ok());
     let claims: Value = claims.and_then(|claims| serde_json::from_slice(&claims).ok()).unwrap_or_default();
     let subject = claims["sub"].as_str().unwrap_or_default();
     let account = subject.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
-    account.is_some_and(|(_, name)| name == "daypass-store")
-        && claims["aud"] == serde_json::json!(["sts.amazonaws.com"])
+    account.is_some_and(|(_, name)| name == "daypass-store") && claims["aud"] == serde_json::json!([AUDIENCE])
 }
