@@ -150,7 +150,7 @@ reasons! {
     BackOff,
     /// The cluster admin's catalog of benchmarks cannot be used.
     CatalogInvalid,
-    /// The benchmark never began, because another had failed.
+    /// The benchmark never began, because another had failed or the job was refused.
     Skipped,
     /// Samples failed.
     SamplesFailed,

@@ -213,8 +213,7 @@ impl<'a> Binder<'a> {
             }
             Some(entry) => {
                 self.binding.task.clone_from(&entry.task);
-                let own_image = self.spec.runner.as_ref().is_some_and(|runner| runner.image.is_some());
-                if !entry.runs_anywhere() && !own_image {
+                if !entry.runs_anywhere() && !self.has_own_image() {
                     self.problem(
                         Reason::RunnerUnsuitable,
                         format!(
@@ -228,6 +227,10 @@ impl<'a> Binder<'a> {
         }
     }
 
+    fn has_own_image(&self) -> bool {
+        self.spec.runner.as_ref().is_some_and(|runner| runner.image.is_some())
+    }
+
     fn model(&mut self) {
         let model = &self.spec.model;
         self.binding.addresses.insert(address(TARGET), model.base_url.clone());
@@ -238,6 +241,10 @@ impl<'a> Binder<'a> {
 
     fn arguments(&mut self, entry: &Entry) {
         let Some(known) = &entry.arguments else { return };
+        if self.has_own_image() {
+            // Its package may be a newer one: the runner says what it does not take.
+            return;
+        }
         for argument in self.benchmark.args.keys().filter(|argument| !known.contains(argument)) {
             let mend = if known.is_empty() { "it has none".to_owned() } else { format!("it has {}", known.join(", ")) };
             let name = self.binding.benchmark.clone();

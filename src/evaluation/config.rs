@@ -18,7 +18,15 @@ pub struct Settings {
     pub wandb_endpoint: Option<String>,
 }
 
+/// Where W&B is, where the cluster admin says nothing else.
+const WANDB: &str = "https://api.wandb.ai";
+
 impl Settings {
+    /// Where results for W&B go: the runs are told, so that the operator asks no other server than they do.
+    pub fn wandb(&self) -> &str {
+        self.wandb_endpoint.as_deref().unwrap_or(WANDB)
+    }
+
     /// The image of a job's runner: its own, or the cluster admin's.
     pub fn image<'a>(&'a self, spec: &'a EvalJobSpec) -> Option<&'a str> {
         let own = spec.runner.as_ref().and_then(|runner| runner.image.as_deref());
@@ -128,10 +136,8 @@ pub fn environment(spec: &EvalJobSpec, binding: &Binding, settings: &Settings, c
         // A plain mirror has no chunk store.
         all.push(("HF_HUB_DISABLE_XET".into(), "1".into()));
     }
-    if let (Some(endpoint), true) =
-        (&settings.wandb_endpoint, spec.results.as_ref().is_some_and(|results| results.wandb.is_some()))
-    {
-        all.push(("WANDB_BASE_URL".into(), endpoint.clone()));
+    if spec.results.as_ref().is_some_and(|results| results.wandb.is_some()) {
+        all.push(("WANDB_BASE_URL".into(), settings.wandb().to_owned()));
     }
     for (name, address) in &binding.addresses {
         all.push((name.clone(), address.clone()));

@@ -144,6 +144,7 @@ pub fn rerun(spec: &EvalJobSpec, status: &mut EvalJobStatus) {
         if benchmark.phase != BenchmarkPhase::Completed {
             benchmark.phase = BenchmarkPhase::Pending;
             benchmark.failures = 0;
+            benchmark.cause = None;
             benchmark.completion_time = None;
             benchmark.reason = Some(Reason::WaitingForTurn);
             benchmark.message = Some("To be run again".into());

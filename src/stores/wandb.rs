@@ -162,7 +162,9 @@ pub async fn takes_results(endpoint: &str, entity: &str, key: &SecretValue) -> R
         401 | 403 => Ok(Takes::NotTheKey),
         200 => {
             let answer: ViewerAnswer = answer.json().ok_or_else(lies)?;
-            let Some(viewer) = answer.data.and_then(|data| data.viewer) else { return Ok(Takes::NotTheKey) };
+            // An error within a good answer says nothing of the key.
+            let data = answer.data.filter(|_| answer.errors.is_none()).ok_or_else(lies)?;
+            let Some(viewer) = data.viewer else { return Ok(Takes::NotTheKey) };
             Ok(if viewer.belongs_to(entity) { Takes::Yes } else { Takes::NotTheEntity })
         }
         other => Err(StoreError::unavailable(Stage::Answer, format!("W&B answered {other}"))),
@@ -172,6 +174,7 @@ pub async fn takes_results(endpoint: &str, entity: &str, key: &SecretValue) -> R
 #[derive(Deserialize)]
 struct ViewerAnswer {
     data: Option<ViewerData>,
+    errors: Option<serde::de::IgnoredAny>,
 }
 
 #[derive(Deserialize)]

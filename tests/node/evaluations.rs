@@ -102,7 +102,9 @@ async fn the_example_runs_three_benchmarks_with_three_sets_of_keys() -> Result<(
     std::fs::write(&manifest, job.to_string())?;
     let mut command = team.member_command();
     command.args(["eval", "run", "--file"]).arg(&manifest).arg("--report").arg(&page).stdin(Stdio::null());
-    let output = tokio::task::spawn_blocking(move || command.output()).await??;
+    // A test that gives up takes it along.
+    let running = tokio::process::Command::from(command).kill_on_drop(true).output();
+    let output = tokio::time::timeout(std::time::Duration::from_mins(4), running).await??;
     let printed = format!("{}{}", String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
     ensure!(output.status.success(), "{printed}");
 
@@ -220,15 +222,22 @@ async fn an_attempt_goes_on_where_the_last_one_ended() -> Result<()> {
             "results": {"persistentVolumeClaim": {"claimName": "results"}},
         })
     };
-    let deleted = team.evaluate("deleted", "slow-1", scene.servers.model(0), spec(1)).await?;
-    // A drain is nobody's failure: no other attempt would be allowed.
-    let drained = team.evaluate("drained", "slow-1.5", scene.servers.model(0), spec(0)).await?;
-    scene.asked("slow-1", 4).await?;
-    let pod = team.attempt(&deleted, "gsm8k", 1).await?;
-    team.pods().delete(&pod.name_any(), &DeleteParams::default()).await?;
-    scene.asked("slow-1.5", 4).await?;
-    let pod = team.attempt(&drained, "gsm8k", 1).await?;
-    team.pods().evict(&pod.name_any(), &EvictParams::default()).await?;
+    let deleted = async {
+        let job = team.evaluate("deleted", "slow-1", scene.servers.model(0), spec(1)).await?;
+        scene.asked("slow-1", 4).await?;
+        let pod = team.attempt(&job, "gsm8k", 1).await?;
+        team.pods().delete(&pod.name_any(), &DeleteParams::default()).await?;
+        anyhow::Ok(())
+    };
+    let drained = async {
+        // A drain is nobody's failure: no other attempt would be allowed.
+        let job = team.evaluate("drained", "slow-1.5", scene.servers.model(0), spec(0)).await?;
+        scene.asked("slow-1.5", 4).await?;
+        let pod = team.attempt(&job, "gsm8k", 1).await?;
+        team.pods().evict(&pod.name_any(), &EvictParams::default()).await?;
+        anyhow::Ok(())
+    };
+    tokio::try_join!(deleted, drained)?;
 
     for (name, model, failures) in [("deleted", "slow-1", 1), ("drained", "slow-1.5", 0)] {
         let status = team.wait_job_over(name).await?;

@@ -308,6 +308,7 @@ fn explain(place: &Place) {
             "-o",
             "jsonpath={range .items[*]}{.metadata.name}: {.status.message}{\"\\n\"}{end}",
         ],
+        &["get", "evaljobs", "-n", TEAM, "-o", "yaml"],
         &["logs", "-n", SYSTEM, "-l", "app.kubernetes.io/component=operator", "--tail=10"],
     ] {
         let mut kubectl = place.kubectl(None);

@@ -175,6 +175,8 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     }
     let left_out: Vec<Tier> = Tier::ALL.into_iter().filter(|tier| !tiers.contains(tier)).collect();
     let total = summarize(&outcomes, &left_out, started.elapsed());
+    let nothing = total == Count::default();
+    ensure!(!nothing, "no test of these tiers has a name that contains {}", arguments.filter.as_deref().unwrap_or(""));
     if total.failed > 0 {
         // Without a word more: the sum is the last line, for programs too.
         std::process::exit(1);
@@ -230,7 +232,9 @@ fn run_suite(root: &Path, suite: &Suite, filter: Option<&str>, images: &[image::
         }
         // cargo's filters add up: each would choose more tests.
         _ if !suite.only.is_empty()
-            && filter.is_some_and(|filter| !suite.only.iter().any(|only| filter.starts_with(only))) =>
+            && filter.is_some_and(|filter| {
+                filter.contains("::") && !suite.only.iter().any(|only| filter.starts_with(only))
+            }) =>
         {
             return Ok(Count::default());
         }

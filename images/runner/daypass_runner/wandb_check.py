@@ -35,7 +35,10 @@ def check(entity: str, project: str, environment: dict[str, str]) -> None:
         raise Failure("ResultsNotStored", f"W&B could not be asked: HTTP {error.code}") from None
     except (OSError, ValueError) as error:
         raise Failure("ResultsNotStored", f"W&B could not be asked: {type(error).__name__}") from None
-    data = (answer.get("data") if isinstance(answer, dict) else None) or {}
+    data = answer.get("data") if isinstance(answer, dict) and not answer.get("errors") else None
+    if not isinstance(data, dict):
+        # An error within a good answer says nothing of the key.
+        raise Failure("ResultsNotStored", "W&B did not answer as it should")
     viewer = data.get("viewer")
     if not viewer:
         raise Failure("ResultsDenied", "W&B does not know the key")

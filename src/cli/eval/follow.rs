@@ -1,7 +1,9 @@
 //! Following an evaluation to its end: a line for each change, and how many samples of what runs are done.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::LogParams;
@@ -12,22 +14,25 @@ use super::super::connect::Cluster;
 use super::super::error::Result;
 use super::super::output::Format;
 use super::{LOOK, get, tables};
-use crate::api::{BenchmarkPhase, EvalJob, EvalJobStatus, Samples};
+use crate::api::{BenchmarkPhase, BenchmarkStatus, EvalJob, EvalJobStatus, Samples};
 
 /// What a runner's line about its progress begins with (docs/runner.md).
 const PREFIX: &str = "daypass-progress ";
-/// How much of a log's end is read: a run may print other lines between two about its progress.
-const TAIL_LINES: i64 = 100;
-const TAIL_BYTES: i64 = 64 * 1024;
+/// How many lines of a log's end are read: a run may print others between two about its progress.
+const TAIL: i64 = 20;
+/// How long a node may take to show a log.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Follows a job to its end, with a line for each change.
 pub(super) async fn follow(session: &mut Session, cluster: &Cluster, name: &str) -> Result<EvalJob> {
     let mut told = String::new();
+    let mut samples = BTreeMap::new();
     loop {
         let job = get(cluster, name).await?;
         let status = job.status.clone().unwrap_or_default();
         if session.out.format() == Format::Table {
-            let line = tables::progress(&status, &samples(cluster, &status).await);
+            look(cluster, &status, &mut samples).await;
+            let line = tables::progress(&status, &samples);
             if line != told {
                 session.out.note(&line);
                 told = line;
@@ -45,25 +50,18 @@ fn is_over(job: &EvalJob, status: &EvalJobStatus) -> bool {
     status.phase.is_terminal() && (status.rerun >= job.spec.rerun || job.spec.stop)
 }
 
-/// How far the benchmarks that run are, as their Pods' logs tell it. Where a log cannot be read, nothing is told.
-async fn samples(cluster: &Cluster, status: &EvalJobStatus) -> BTreeMap<String, Samples> {
-    let pods = Api::<Pod>::namespaced(cluster.client.clone(), &cluster.namespace);
-    let parameters = LogParams {
-        container: Some("main".into()),
-        tail_lines: Some(TAIL_LINES),
-        limit_bytes: Some(TAIL_BYTES),
-        ..LogParams::default()
-    };
-    let mut known = BTreeMap::new();
-    for benchmark in status.benchmarks.iter().filter(|benchmark| benchmark.phase == BenchmarkPhase::Running) {
-        let Some(pod) = &benchmark.pod_name else { continue };
-        if let Ok(log) = pods.logs(pod, &parameters).await
-            && let Some(samples) = last_progress(&log)
-        {
-            known.insert(benchmark.name.clone(), samples);
-        }
-    }
-    known
+/// Looks how far the benchmarks that run are, as their Pods' logs tell it. Where a log cannot be read, or not in time,
+/// what was known of it stays.
+async fn look(cluster: &Cluster, status: &EvalJobStatus, samples: &mut BTreeMap<String, Samples>) {
+    let pods = &Api::<Pod>::namespaced(cluster.client.clone(), &cluster.namespace);
+    let parameters = &LogParams { container: Some("main".into()), tail_lines: Some(TAIL), ..LogParams::default() };
+    let runs = |benchmark: &&BenchmarkStatus| benchmark.phase == BenchmarkPhase::Running;
+    samples.retain(|name, _| status.benchmarks.iter().filter(runs).any(|benchmark| benchmark.name == *name));
+    let looks = status.benchmarks.iter().filter(runs).map(|benchmark| async move {
+        let log = tokio::time::timeout(PATIENCE, pods.logs(benchmark.pod_name.as_deref()?, parameters)).await;
+        Some((benchmark.name.clone(), last_progress(&log.ok()?.ok()?)?))
+    });
+    samples.extend(join_all(looks).await.into_iter().flatten());
 }
 
 /// The last line about progress that can be read. A log is what a program printed: nothing else of it is taken.

@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use super::super::runs::Error;
 use super::super::{Context, audit, submitter};
 use crate::api::{BenchmarkStatus, BoundBy, ConditionStatus, ConditionType, EvalJob, EvalJobStatus, Reason};
-use crate::evaluation::{Binding, Bindings, Bound, Problem, WANDB_KEY, run_of, sum_of};
+use crate::evaluation::{Binding, Bindings, Problem, WANDB_KEY, run_of, sum_of};
 use crate::run::{self, Resolution, Run};
 use crate::secret::SecretValue;
 
@@ -89,7 +89,6 @@ async fn resolve_all(job: &EvalJob, ctx: &Context, bindings: &Bindings) -> Resul
             keys.extend(key.map(|key| (binding, key)));
         }
     }
-    let denied = results_denied(job, ctx, &keys).await;
     let mut told: BTreeMap<String, (Reason, bool, Vec<String>)> = BTreeMap::new();
     let mut order: Vec<String> = Vec::new();
     for (binding, problems) in answers {
@@ -104,6 +103,9 @@ async fn resolve_all(job: &EvalJob, ctx: &Context, bindings: &Bindings) -> Resul
             entry.2.push(binding.benchmark.clone());
         }
     }
+    // Not while stores are waited for: all of it is asked again then.
+    let waits = told.values().any(|(_, waits, _)| *waits);
+    let denied = if waits { Vec::new() } else { results_denied(job, ctx, &keys).await };
     Ok(order
         .into_iter()
         .filter_map(|text| {
@@ -120,7 +122,7 @@ async fn resolve_all(job: &EvalJob, ctx: &Context, bindings: &Bindings) -> Resul
 async fn results_denied(job: &EvalJob, ctx: &Context, keys: &[(&Binding, SecretValue)]) -> Vec<Problem> {
     let Some(wandb) = job.spec.results.as_ref().and_then(|results| results.wandb.as_ref()) else { return Vec::new() };
     let namespace = job.namespace().unwrap_or_default();
-    let mut different: Vec<(&Bound, &SecretValue, Vec<String>)> = Vec::new();
+    let mut different: Vec<(&crate::evaluation::Bound, &SecretValue, Vec<String>)> = Vec::new();
     for (binding, key) in keys {
         let Some(bound) = binding.secrets.iter().find(|bound| bound.reference.variable() == WANDB_KEY) else {
             continue;
@@ -130,7 +132,7 @@ async fn results_denied(job: &EvalJob, ctx: &Context, keys: &[(&Binding, SecretV
             None => different.push((bound, key, vec![binding.benchmark.clone()])),
         }
     }
-    let endpoint = ctx.evaluation_settings.wandb_endpoint.as_deref();
+    let endpoint = ctx.evaluation_settings.wandb();
     let asked = different.iter().map(|(bound, key, benchmarks)| {
         super::results::objection(endpoint, wandb, bound, bound.reference.team(&namespace), key, benchmarks)
     });

@@ -21,7 +21,7 @@ use kube::{Api, ResourceExt};
 use super::Context;
 use super::memory::Remembered;
 use super::runs::{Error, delete_parameters, rest};
-use crate::api::{BenchmarkPhase, BenchmarkStatus, ConditionType, EvalJob, EvalJobStatus, Reason};
+use crate::api::{BenchmarkPhase, BenchmarkStatus, ConditionType, EvalJob, EvalJobStatus, EvaluationPhase, Reason};
 use crate::evaluation::{
     Bindings, bind_each, order, recorded_secrets, refuse, rerun, set_catalog, set_resolved, sum_of, summarize, turn,
 };
@@ -111,7 +111,7 @@ async fn run_to_rest(job: &EvalJob, ctx: &Context, known: &mut Remembered) -> Re
         let over = status.phase.is_terminal();
         if over && spec.rerun > status.rerun && !spec.stop {
             rerun(spec, &mut status);
-            status.phase = crate::api::EvaluationPhase::Pending;
+            status.phase = EvaluationPhase::Pending;
             report::write(job, ctx, known, &status).await?;
             continue;
         }
@@ -188,7 +188,7 @@ async fn run_to_rest(job: &EvalJob, ctx: &Context, known: &mut Remembered) -> Re
 /// Sums up anew; of a job that is over, only what the removal of copies changes.
 fn summarize_kept(job: &EvalJob, status: &mut EvalJobStatus, over: bool, now: Timestamp) {
     let told = (status.phase, status.reason, status.message.clone());
-    let refused = (over && status.benchmarks.iter().any(|benchmark| !benchmark.phase.is_terminal()))
+    let refused = (over && !is_resolved(status) && status.phase == EvaluationPhase::Failed)
         .then(|| (status.reason.unwrap_or(Reason::Unknown), status.message.clone().unwrap_or_default()));
     let refused = refused.as_ref().map(|(reason, message)| (*reason, message.as_str()));
     summarize(&job.spec, status, refused, job.metadata.generation, now);

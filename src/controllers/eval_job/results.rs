@@ -6,12 +6,9 @@ use crate::evaluation::{Bound, Problem};
 use crate::secret::SecretValue;
 use crate::stores::wandb::{Takes, takes_results};
 
-/// Where W&B is, where the cluster admin says nothing else.
-const WANDB: &str = "https://api.wandb.ai";
-
 /// What W&B has against the results of these benchmarks, if anything.
 pub(super) async fn objection(
-    endpoint: Option<&str>,
+    endpoint: &str,
     wandb: &WandbResults,
     bound: &Bound,
     team: &str,
@@ -19,7 +16,7 @@ pub(super) async fn objection(
     benchmarks: &[String],
 ) -> Option<Problem> {
     let (name, entity) = (&bound.reference.name, &wandb.entity);
-    let why = match takes_results(endpoint.unwrap_or(WANDB), entity, key).await {
+    let why = match takes_results(endpoint, entity, key).await {
         Ok(Takes::Yes) => return None,
         Ok(Takes::NotTheKey) => {
             format!("W&B does not know the key {name} of team {team}; `daypass secret rotate {name} -n {team}`")

@@ -1,5 +1,5 @@
 use super::*;
-use crate::api::{BoundBy, Reason};
+use crate::api::{BoundBy, Reason, Runner};
 
 /// What each benchmark gets: `VARIABLE <- TEAM/NAME how`, in the order of the variables.
 fn bound(spec: &EvalJobSpec) -> Vec<Vec<String>> {
@@ -253,6 +253,10 @@ fn an_argument_that_a_task_does_not_have_is_refused() {
         bindings.problems[0].message,
         "benchmarks[0].args.fewshots (t): t has no such argument; it has fewshot, seed"
     );
+    // An image of one's own may have another package.
+    let elsewhere =
+        EvalJobSpec { runner: Some(Runner { image: Some("own/runner:1".into()), ..Runner::default() }), ..job };
+    assert_eq!(bind_each(&elsewhere, &own).problems, []);
 }
 
 #[test]

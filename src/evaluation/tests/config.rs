@@ -77,6 +77,8 @@ fn the_cluster_admin_says_where_data_come_from() {
     assert!(variables.contains(&("HF_ENDPOINT".into(), "http://hub.test".into())));
     assert!(!variables.iter().any(|(name, _)| name == "WANDB_BASE_URL"), "nothing goes there");
     let uploads = spec(|spec| spec["results"] = json!({"wandb": {"entity": "e", "project": "p"}}));
+    let public = told(&uploads, &Settings::default()).1;
+    assert!(public.contains(&("WANDB_BASE_URL".into(), "https://api.wandb.ai".into())), "not what an image may say");
     assert!(told(&uploads, &settings).1.contains(&("WANDB_BASE_URL".into(), "http://wandb.test".into())));
     assert!(!told(&spec(|_| ()), &Settings::default()).1.iter().any(|(name, _)| name == "HF_ENDPOINT"));
 }

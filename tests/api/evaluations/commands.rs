@@ -1,12 +1,13 @@
 //! `daypass eval`, typed by a member of the team.
 
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use daypass::api::EvaluationPhase;
 use kube::api::ListParams;
 use serde_json::{Value, json};
+use tokio::process::Command;
 use tokio::task::JoinHandle;
 
 use super::spec;
@@ -51,8 +52,9 @@ impl Member {
     fn begin(&self, arguments: &[&str]) -> JoinHandle<std::io::Result<Output>> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_daypass"));
         command.arg("eval").args(arguments).args(["-n", &self.namespace]);
-        command.env("KUBECONFIG", &self.kubeconfig).stdin(Stdio::null());
-        tokio::task::spawn_blocking(move || command.output())
+        command.env("KUBECONFIG", &self.kubeconfig).stdin(Stdio::null()).kill_on_drop(true);
+        // A test that gives up takes it along.
+        tokio::spawn(async move { command.output().await })
     }
 
     async fn types(&self, arguments: &[&str]) -> Result<Ran> {

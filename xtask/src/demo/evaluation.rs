@@ -113,6 +113,7 @@ impl Parts {
                 self.servers.model(index),
                 &digest[..16]
             );
+            ensure!(calls > 0, "nobody has asked it");
             ensure!(asked.keys.values().all(|keys| *keys == [digest.as_str()]), "it was shown another key");
         }
         Ok(())
