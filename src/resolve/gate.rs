@@ -197,6 +197,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn an_open_gate_costs_no_time() {
+        let gate = Gate::new(None, "s");
+        let before = Instant::now();
+        gate.enter(1).await.ok().unwrap().tell(None);
+        assert_eq!(before.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn failures_in_a_row_open_the_breaker_and_one_probe_closes_it() {
         let gate = Gate::new(None, "s");
         for _ in 0..2 {
