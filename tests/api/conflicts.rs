@@ -65,7 +65,7 @@ async fn a_foreign_pod_under_the_name_is_left_alone() -> Result<()> {
 
 #[tokio::test]
 async fn without_a_policy_nothing_is_made_and_removals_go_on() -> Result<()> {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await?;
     let cluster = own_cluster().await?;
     let replica = Replica::start(cluster, "0").await?;
     replica.wait_until_ready(cluster).await?;

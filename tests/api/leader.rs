@@ -47,7 +47,7 @@ fn no_secret_was_read(cluster: &Cluster) -> Result<()> {
 
 #[tokio::test]
 async fn a_clean_stop_hands_fifty_runs_over_and_a_settled_cluster_costs_nothing() -> Result<()> {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await?;
     let cluster = own_cluster().await?;
     let mut replicas = pair(cluster).await?;
     let team = Team::on(cluster, "hand").await?;
@@ -117,7 +117,7 @@ async fn touch_all(team: &Team) -> Result<()> {
 
 #[tokio::test]
 async fn a_leader_killed_after_each_take_over_changes_no_end() -> Result<()> {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await?;
     let cluster = own_cluster().await?;
     let mut replicas = pair(cluster).await?;
     let team = Team::on(cluster, "killed").await?;
@@ -155,7 +155,7 @@ async fn a_leader_killed_after_each_take_over_changes_no_end() -> Result<()> {
 
 #[tokio::test]
 async fn a_leader_killed_between_any_two_writes_changes_no_end() -> Result<()> {
-    let _turn = TURN.lock().await;
+    let _turn = TURN.acquire().await?;
     let cluster = own_cluster().await?;
     let mut leading = Replica::start_for_take_over(cluster, "0").await?;
     leading.wait_until_ready(cluster).await?;

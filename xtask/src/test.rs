@@ -124,7 +124,7 @@ const SUITES: [Suite; 9] = [
         name: "load and take-overs",
         targets: &["--test", "api"],
         // They load the machine: fifty runs at once, or an operator that is killed over and over.
-        arguments: &["--test-threads=1"],
+        arguments: &["--test-threads=2"],
         only: &["leader::", "many::", "keys::"],
     },
     Suite {
