@@ -14,7 +14,7 @@ use kube::api::{DeleteParams, EvictParams, ListParams, LogParams};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::canary::{Canary, logs, metrics, objects, processes, stored, volume};
+use crate::canary::{Canary, everywhere, volume};
 use crate::support::{Team, world};
 
 /// A team whose model server takes one key.
@@ -53,11 +53,7 @@ fn digest(canary: &Canary) -> String {
 
 /// Nowhere, after all runs are over.
 async fn assert_nowhere(team: &Team, canary: &Canary, results: &Path) -> Result<()> {
-    let mut found = objects(&team.root, canary).await?;
-    found.extend(stored(team.cluster, canary).await?);
-    found.extend(logs(team.cluster, canary).await?);
-    found.extend(metrics(&team.root, canary).await?);
-    found.extend(processes(canary)?);
+    let mut found = everywhere(team, canary).await?;
     found.extend(volume(results, canary)?);
     ensure!(found.is_empty(), "{found:?}");
     Ok(())

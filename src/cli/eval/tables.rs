@@ -91,7 +91,7 @@ pub(super) fn progress(status: &EvalJobStatus, samples: &BTreeMap<String, Sample
         None => 0,
     };
     let sum = usize::try_from(status.benchmarks.iter().map(tenths).sum::<i64>()).unwrap_or_default();
-    let filled = sum.checked_div(all).unwrap_or_default().min(10);
+    let filled = (sum / all).min(10);
     let told: Vec<String> = status
         .benchmarks
         .iter()

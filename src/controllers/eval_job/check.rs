@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use super::super::runs::Error;
 use super::super::{Context, audit, submitter};
 use crate::api::{BenchmarkStatus, BoundBy, ConditionStatus, ConditionType, EvalJob, EvalJobStatus, Reason};
-use crate::evaluation::{Binding, Bindings, Problem, WANDB_KEY, run_of, sum_of};
+use crate::evaluation::{Binding, Bindings, Bound, Problem, WANDB_KEY, run_of, sum_of};
 use crate::run::{self, Resolution, Run};
 use crate::secret::SecretValue;
 
@@ -86,7 +86,7 @@ async fn resolve_all(job: &EvalJob, ctx: &Context, bindings: &Bindings) -> Resul
         for (binding, answer) in some.iter().zip(join_all(asked).await) {
             let (problems, key) = answer?;
             answers.push((binding, problems));
-            keys.extend(key.map(|key| (binding, key)));
+            keys.extend(key.map(|(bound, key)| (binding.benchmark.as_str(), bound, key)));
         }
     }
     let mut told: BTreeMap<String, (Reason, bool, Vec<String>)> = BTreeMap::new();
@@ -117,19 +117,19 @@ async fn resolve_all(job: &EvalJob, ctx: &Context, bindings: &Bindings) -> Resul
         .collect())
 }
 
+/// A benchmark's key for `results.wandb`, with what it is bound by.
+type Key<'a> = (&'a str, &'a Bound, SecretValue);
+
 /// What the place for results has against those who would bring them: each key is shown there once.
 #[cfg(feature = "wandb")]
-async fn results_denied(job: &EvalJob, ctx: &Context, keys: &[(&Binding, SecretValue)]) -> Vec<Problem> {
+async fn results_denied(job: &EvalJob, ctx: &Context, keys: &[Key<'_>]) -> Vec<Problem> {
     let Some(wandb) = job.spec.results.as_ref().and_then(|results| results.wandb.as_ref()) else { return Vec::new() };
     let namespace = job.namespace().unwrap_or_default();
-    let mut different: Vec<(&crate::evaluation::Bound, &SecretValue, Vec<String>)> = Vec::new();
-    for (binding, key) in keys {
-        let Some(bound) = binding.secrets.iter().find(|bound| bound.reference.variable() == WANDB_KEY) else {
-            continue;
-        };
+    let mut different: Vec<(&Bound, &SecretValue, Vec<String>)> = Vec::new();
+    for (benchmark, bound, key) in keys {
         match different.iter_mut().find(|(other, ..)| other.reference == bound.reference) {
-            Some((.., benchmarks)) => benchmarks.push(binding.benchmark.clone()),
-            None => different.push((bound, key, vec![binding.benchmark.clone()])),
+            Some((.., benchmarks)) => benchmarks.push((*benchmark).to_owned()),
+            None => different.push((bound, key, vec![(*benchmark).to_owned()])),
         }
     }
     let endpoint = ctx.evaluation_settings.wandb();
@@ -141,23 +141,24 @@ async fn results_denied(job: &EvalJob, ctx: &Context, keys: &[(&Binding, SecretV
 
 /// Without the backend nothing can be asked; the runner does.
 #[cfg(not(feature = "wandb"))]
-async fn results_denied(_: &EvalJob, _: &Context, _: &[(&Binding, SecretValue)]) -> Vec<Problem> {
+async fn results_denied(_: &EvalJob, _: &Context, _: &[Key<'_>]) -> Vec<Problem> {
     Vec::new()
 }
 
 /// What stands in the way of one benchmark's secrets, and the key for its results. All other values are dropped here.
-async fn ask(
+async fn ask<'a>(
     job: &EvalJob,
     ctx: &Context,
-    binding: &Binding,
-) -> Result<(Vec<run::Problem>, Option<SecretValue>), Error> {
+    binding: &'a Binding,
+) -> Result<(Vec<run::Problem>, Option<(&'a Bound, SecretValue)>), Error> {
     let references = binding.secrets.iter().map(|bound| bound.reference.clone()).collect();
     let named = BenchmarkStatus { name: binding.benchmark.clone(), ..BenchmarkStatus::default() };
     let run = run_of(job, &named, references, None);
     let resolved = ctx.resolver.resolve(&run).await?;
     audited(job, ctx, &run, &resolved.resolution);
-    let key = binding.secrets.iter().position(|bound| bound.reference.variable() == WANDB_KEY);
-    let key = key.and_then(|index| resolved.values.into_iter().nth(index).flatten());
+    let mut values = binding.secrets.iter().zip(resolved.values);
+    let key = values.find(|(bound, _)| bound.reference.variable() == WANDB_KEY);
+    let key = key.and_then(|(bound, value)| Some((bound, value?)));
     Ok(match resolved.resolution {
         Resolution::Problems(problems) => (problems, None),
         Resolution::Ready(_) | Resolution::NotAsked => (Vec::new(), key),

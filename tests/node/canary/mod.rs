@@ -5,7 +5,7 @@ mod forms;
 mod places;
 
 pub use forms::Canary;
-pub use places::{Finding, logs, metrics, objects, processes, stored, volume};
+pub use places::volume;
 
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -16,6 +16,7 @@ use daypass_testcluster::poll;
 use serde_json::json;
 
 use crate::support::{Run, Team};
+use places::{Finding, logs, metrics, objects, processes, stored};
 
 /// What the command-line tool has printed, and what was to be seen of it from outside.
 struct Traces(Vec<(String, Vec<u8>)>);
@@ -96,7 +97,7 @@ async fn a_value_is_nowhere_but_in_its_run_secret_and_its_container() -> Result<
     // The one copy that is there is found where it belongs: that is the first control.
     let secret = format!("secrets {}/{}", team.namespace, holder.name);
     let mut expected = vec![secret.clone(), format!("etcd /registry/secrets/{}/{}", team.namespace, holder.name)];
-    let found = everywhere(&team, &canary, &traces).await?;
+    let found = everywhere(&team, &canary).await?.into_iter().chain(traces.find(&canary)).collect::<Vec<_>>();
     let mut places: Vec<String> = found.iter().map(|finding| finding.place.clone()).collect();
     places.sort();
     places.dedup();
@@ -110,7 +111,7 @@ async fn a_value_is_nowhere_but_in_its_run_secret_and_its_container() -> Result<
         ensure!(status.phase == Phase::Completed, "{status:?}");
     }
     traces.run(&team, &["secret", "holders", "-A", "-o", "yaml"])?;
-    let found = everywhere(&team, &canary, &traces).await?;
+    let found = everywhere(&team, &canary).await?.into_iter().chain(traces.find(&canary)).collect::<Vec<_>>();
     ensure!(found.is_empty(), "{found:?}");
     Ok(())
 }
@@ -144,9 +145,9 @@ async fn the_search_finds_what_is_planted() -> Result<()> {
     Ok(())
 }
 
-async fn everywhere(team: &Team, canary: &Canary, traces: &Traces) -> Result<Vec<Finding>> {
-    let mut found = traces.find(canary);
-    found.extend(objects(&team.root, canary).await?);
+/// Wherever a value could have come to in the cluster.
+pub async fn everywhere(team: &Team, canary: &Canary) -> Result<Vec<Finding>> {
+    let mut found = objects(&team.root, canary).await?;
     found.extend(stored(team.cluster, canary).await?);
     found.extend(logs(team.cluster, canary).await?);
     found.extend(metrics(&team.root, canary).await?);
