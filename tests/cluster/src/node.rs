@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use serde_json::json;
+use tokio::net::TcpStream;
 
 use crate::cluster::Cluster;
 use crate::control_plane::SERVICE_ADDRESS;
@@ -68,6 +69,8 @@ impl Cluster {
     async fn node_ready(&self) -> Result<()> {
         let nodes = Api::<Node>::all(self.admin()?);
         poll(LONG, "the node is ready", async || {
+            // The object may still say what a kubelet has written that was killed since.
+            TcpStream::connect((NODE_NAME, self.record.ports.kubelet)).await.context("the kubelet does not listen")?;
             let node = nodes.get(NODE_NAME).await?;
             let taints = node.spec.and_then(|spec| spec.taints).unwrap_or_default();
             let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();

@@ -14,8 +14,12 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{LogParams, PostParams};
 use serde_json::{Value, json};
+use tokio::sync::RwLock;
 
 const START: Duration = Duration::from_mins(1);
+
+/// The kubelet that all tests of the shared node ask. One test starts it anew, and until then it gives no log.
+static KUBELET: RwLock<()> = RwLock::const_new(());
 
 #[tokio::test]
 async fn a_pod_runs_and_its_log_can_be_read() {
@@ -60,6 +64,7 @@ async fn a_pod_reaches_the_api_server_and_may_be_entered() {
     pods.create(&PostParams::default(), &pod).await.unwrap();
     running(&pods, "inside").await;
 
+    let _answers = KUBELET.read().await;
     // With the Pod's own token, and the certificate checked against the Pod's own CA.
     let answer =
         cluster.kubectl(&["exec", "-n", &namespace, "inside", "--", "/tools/kubectl", "auth", "whoami"]).unwrap();
@@ -85,10 +90,16 @@ async fn a_pod_reaches_a_server_on_the_host() {
 async fn containers_live_on_when_the_kubelet_starts_again() {
     let (cluster, namespace) = busybox("restart").await;
     let pods = Api::<Pod>::namespaced(cluster.admin().unwrap(), &namespace);
-    let pod = pod("steady", json!({"image": "daypass.test/busybox:1", "command": ["sleep", "1000"]}));
+    // Each start of the container would say something else.
+    let script = "cat /proc/sys/kernel/random/uuid; exec sleep 1000";
+    let pod = pod("steady", json!({"image": "daypass.test/busybox:1", "command": ["sh", "-c", script]}));
     pods.create(&PostParams::default(), &pod).await.unwrap();
     let before = running(&pods, "steady").await;
+    let others_wait = KUBELET.write().await;
+    let said = log(&pods, "steady").await;
     cluster.restart_kubelet().await.unwrap();
+    assert_eq!(log(&pods, "steady").await, said);
+    drop(others_wait);
     assert_eq!(running(&pods, "steady").await, before);
 }
 
@@ -210,7 +221,17 @@ async fn finished(cluster: &Cluster, namespace: &str, name: &str, container: Val
     })
     .await
     .unwrap();
+    let _answers = KUBELET.read().await;
     pods.logs(name, &LogParams::default()).await.unwrap()
+}
+
+/// Waits until a container has said something, and until the kubelet that is asked for it knows the Pod.
+async fn log(pods: &Api<Pod>, name: &str) -> String {
+    poll(START, "the container has said something", async || {
+        Some(pods.logs(name, &LogParams::default()).await?).filter(|said| !said.is_empty()).context("nothing yet")
+    })
+    .await
+    .unwrap()
 }
 
 /// Waits until a Pod runs, and returns its container's ID.
