@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use daypass::api::{BenchmarkPhase, BenchmarkStatus, Phase, SecretState};
 use daypass_testcluster::{Cluster, poll};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
 
-use crate::support::{Fleet, Replica, TURN, Team, end_cluster, own_cluster, settle};
+use crate::support::{Fleet, NAMESPACE, Replica, TURN, Team, end_cluster, own_cluster, settle};
 
 /// Counts the reconciles of a process.
 const RECONCILES: &str = "daypass_reconciles_total";
@@ -162,6 +163,7 @@ async fn a_leader_killed_between_any_two_writes_changes_no_end() -> Result<()> {
     settle(cluster).await?;
     let (team, judges) = (Team::on(cluster, "between").await?, Team::on(cluster, "between-evaluations").await?);
     judges.set_secret("MODEL_KEY", b"value").await?;
+    let leases = Api::<Lease>::namespaced(cluster.admin()?, NAMESPACE);
     let mut fleet = Fleet::new(&team).await?;
     // A run is five writes; two Sandboxes and an evaluation of two benchmarks at once mix them up.
     for writes in 1..=12 {
@@ -202,6 +204,8 @@ async fn a_leader_killed_between_any_two_writes_changes_no_end() -> Result<()> {
             })
             .await?;
             leading.kill()?;
+            // That a lease of the dead runs out is another test's.
+            leases.delete("daypass-operator", &DeleteParams::default()).await?;
             Replica::start_for_take_over(cluster, &writes.to_string()).await
         };
         ((), leading) = tokio::try_join!(play, kill)?;

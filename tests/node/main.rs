@@ -4,9 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests too")]
 
 mod canary;
+mod crash;
 mod ends;
 mod evaluations;
-mod failover;
 mod files;
 mod images;
 mod many;

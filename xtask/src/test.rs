@@ -1,4 +1,6 @@
 //! `cargo xtask test`: all tests, from nothing, in tiers.
+//!
+//! The runner's tests run beside those of Rust that mostly wait, and end before those begin that load the machine.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -85,56 +87,38 @@ struct Suite {
     arguments: &'static [&'static str],
     /// Only tests whose names begin with one of these. Empty: all.
     only: &'static [&'static str],
+    /// It keeps the machine busy: nothing runs beside it.
+    alone: bool,
+}
+
+impl Suite {
+    /// The usual one.
+    const fn new(tier: Tier, name: &'static str, targets: &'static [&'static str]) -> Self {
+        Self { tier, name, targets, arguments: &[], only: &[], alone: false }
+    }
 }
 
 const SUITES: [Suite; 9] = [
+    Suite::new(Tier::Unit, "libraries and programs", &["--lib", "--bins"]),
+    Suite::new(Tier::Runner, "evaluation runner", &[]),
+    Suite::new(Tier::Unit, "what must not compile", &["--test", "compile_fail"]),
+    Suite::new(Tier::Unit, "examples in the docs", &["--doc"]),
+    Suite::new(Tier::Api, "the local cluster", &["--test", "control_plane"]),
+    Suite { arguments: &["--test-threads=8"], ..Suite::new(Tier::Stores, "stores", &["--test", "stores"]) },
     Suite {
-        tier: Tier::Unit,
-        name: "libraries and programs",
-        targets: &["--lib", "--bins"],
-        arguments: &[],
-        only: &[],
-    },
-    Suite {
-        tier: Tier::Unit,
-        name: "what must not compile",
-        targets: &["--test", "compile_fail"],
-        arguments: &[],
-        only: &[],
-    },
-    Suite { tier: Tier::Unit, name: "examples in the docs", targets: &["--doc"], arguments: &[], only: &[] },
-    Suite { tier: Tier::Runner, name: "evaluation runner", targets: &[], arguments: &[], only: &[] },
-    Suite {
-        tier: Tier::Api,
-        name: "the local cluster",
-        targets: &["--test", "control_plane"],
-        arguments: &[],
-        only: &[],
-    },
-    Suite {
-        tier: Tier::Api,
-        name: "control plane",
-        targets: &["--test", "api"],
         // They mostly wait for the control plane.
         arguments: &["--test-threads=8", "--skip", "leader::", "--skip", "many::", "--skip", "keys::"],
-        only: &[],
+        alone: true,
+        ..Suite::new(Tier::Api, "control plane", &["--test", "api"])
     },
     Suite {
-        tier: Tier::Api,
-        name: "load and take-overs",
-        targets: &["--test", "api"],
-        // They load the machine: fifty runs at once, or an operator that is killed over and over.
+        // Fifty runs at once, or an operator that is killed over and over.
         arguments: &["--test-threads=2"],
         only: &["leader::", "many::", "keys::"],
+        alone: true,
+        ..Suite::new(Tier::Api, "load and take-overs", &["--test", "api"])
     },
-    Suite {
-        tier: Tier::Stores,
-        name: "stores",
-        targets: &["--test", "stores"],
-        arguments: &["--test-threads=8"],
-        only: &[],
-    },
-    Suite { tier: Tier::Node, name: "node", targets: &["--test", "node"], arguments: &[], only: &[] },
+    Suite { alone: true, ..Suite::new(Tier::Node, "node", &["--test", "node"]) },
 ];
 
 /// What came of a suite.
@@ -166,13 +150,7 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     let images =
         if tiers.contains(&Tier::Node) { vec![image::build(root)?, image::build_runner(root)?] } else { Vec::new() };
 
-    let mut outcomes = Vec::new();
-    for suite in suites {
-        println!("\n== {}: {}", suite.tier.name(), suite.name);
-        let begun = Instant::now();
-        let count = run_suite(root, suite, arguments.filter.as_deref(), &images)?;
-        outcomes.push(Outcome { tier: suite.tier, name: suite.name, count, took: begun.elapsed() });
-    }
+    let outcomes = run_all(&suites, |suite, show| run_suite(root, suite, arguments.filter.as_deref(), &images, show))?;
     let left_out: Vec<Tier> = Tier::ALL.into_iter().filter(|tier| !tiers.contains(tier)).collect();
     let total = summarize(&outcomes, &left_out, started.elapsed());
     let nothing = total == Count::default();
@@ -204,6 +182,56 @@ fn prepare(tiers: &[Tier]) -> Result<()> {
     Ok(())
 }
 
+/// How a suite's output is shown.
+type Show<'a> = dyn FnMut(&str) + Send + 'a;
+
+/// Runs one suite after the other. Only pytest, which comes first, runs beside those that follow, until one wants the
+/// machine for itself; what it says is shown when it has ended.
+fn run_all(suites: &[&Suite], run: impl Fn(&Suite, &mut Show<'_>) -> Result<Count> + Sync) -> Result<Vec<Outcome>> {
+    let timed = |suite: &Suite, show: &mut Show<'_>| {
+        let begun = Instant::now();
+        let count = run(suite, show)?;
+        anyhow::Ok(Outcome { tier: suite.tier, name: suite.name, count, took: begun.elapsed() })
+    };
+    let title = |suite: &Suite| println!("\n== {}: {}", suite.tier.name(), suite.name);
+    let shown = |suite: &Suite| {
+        title(suite);
+        timed(suite, &mut |text| print!("{text}"))
+    };
+    let (mut beside, others): (Vec<&Suite>, Vec<&Suite>) = suites.iter().partition(|suite| suite.tier == Tier::Runner);
+    let (mut alone, quiet): (Vec<&Suite>, Vec<&Suite>) = others.into_iter().partition(|suite| suite.alone);
+    if quiet.is_empty() {
+        // Nothing to run beside: it may be seen at work.
+        alone.splice(0..0, beside.drain(..));
+    }
+    let mut outcomes = std::thread::scope(|scope| {
+        let running: Vec<_> = beside
+            .into_iter()
+            .map(|suite| {
+                println!("\n== {}: {} begins, beside the next ones", suite.tier.name(), suite.name);
+                let kept = scope.spawn(move || {
+                    let mut said = String::new();
+                    let outcome = timed(suite, &mut |text| said.push_str(text));
+                    (said, outcome)
+                });
+                (suite, kept)
+            })
+            .collect();
+        let mut outcomes = quiet.into_iter().map(shown).collect::<Result<Vec<_>>>()?;
+        for (suite, kept) in running {
+            let (said, outcome) = kept.join().map_err(|_| anyhow::anyhow!("the thread of {} died", suite.name))?;
+            title(suite);
+            print!("{said}");
+            outcomes.push(outcome?);
+        }
+        anyhow::Ok(outcomes)
+    })?;
+    for suite in alone {
+        outcomes.push(shown(suite)?);
+    }
+    Ok(outcomes)
+}
+
 /// Builds all suites at once, so that no test waits for a compiler.
 fn build(root: &Path, suites: &[&Suite]) -> Result<()> {
     let mut targets: Vec<&str> = Vec::new();
@@ -220,8 +248,14 @@ fn build(root: &Path, suites: &[&Suite]) -> Result<()> {
     Ok(())
 }
 
-/// Runs a suite, shows what it says, and counts.
-fn run_suite(root: &Path, suite: &Suite, filter: Option<&str>, images: &[image::Built]) -> Result<Count> {
+/// Runs a suite, shows what it says line by line, and counts.
+fn run_suite(
+    root: &Path,
+    suite: &Suite,
+    filter: Option<&str>,
+    images: &[image::Built],
+    show: &mut Show<'_>,
+) -> Result<Count> {
     let mut command = match suite.tier {
         // pytest's filters are expressions, in which a path of Rust has no meaning.
         Tier::Runner if filter.is_some_and(|filter| filter.contains("::")) => return Ok(Count::default()),
@@ -248,7 +282,7 @@ fn run_suite(root: &Path, suite: &Suite, filter: Option<&str>, images: &[image::
     let mut line = Vec::new();
     while reader.read_until(b'\n', &mut line)? > 0 {
         let text = String::from_utf8_lossy(&line);
-        print!("{text}");
+        show(&text);
         if let Some(found) = parse(&text).or_else(|| parse_pytest(&text).filter(|_| suite.tier == Tier::Runner)) {
             count.passed += found.passed;
             count.failed += found.failed;
@@ -259,7 +293,7 @@ fn run_suite(root: &Path, suite: &Suite, filter: Option<&str>, images: &[image::
     // pytest's way to say that a filter fits none of its tests.
     let none_chosen = suite.tier == Tier::Runner && filter.is_some() && status.code() == Some(5);
     if !status.success() && count.failed == 0 && !none_chosen {
-        println!("{}: {status}, and no test says why: it counts as one that failed", suite.name);
+        show(&format!("{}: {status}, and no test says why: it counts as one that failed\n", suite.name));
         count.failed = 1;
     }
     Ok(count)
