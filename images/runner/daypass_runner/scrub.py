@@ -198,7 +198,15 @@ def clean_folder(folder: Path, scrubber: Scrubber) -> int:
     count = 0
     for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
         if path.is_file() and not path.is_symlink():
-            count += _clean_archive(path, scrubber) if path.suffix == ".eval" else _clean_file(path, scrubber)
+            try:
+                count += _clean_archive(path, scrubber) if path.suffix == ".eval" else _clean_file(path, scrubber)
+            except Exception as error:
+                # Cut off while it was written, encrypted, or no room for the clean one: it is not known to hold no value,
+                # and the score does not depend on it.
+                print(f"daypass: a log was taken away, as it could not be cleaned: {type(error).__name__}", flush=True)
+                _aside(path).unlink(missing_ok=True)
+                path.unlink()
+                count += 1
     return count
 
 
@@ -214,17 +222,12 @@ def _clean_archive(path: Path, scrubber: Scrubber) -> bool:
     # Teaches zipfile the compression of these logs; without it they can neither be read nor cleaned.
     import inspect_ai.log  # noqa: F401
 
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = [(member, archive.read(member)) for member in archive.infolist()]
-    except (zipfile.BadZipFile, OSError, EOFError):
-        # Cut off while it was written: nobody can read it, and what it holds is not known to be clean.
-        path.unlink()
-        return True
+    with zipfile.ZipFile(path) as archive:
+        members = [(member, archive.read(member)) for member in archive.infolist()]
     cleaned = [scrubber.file(data) for _, data in members]
     if all(clean == data for clean, (_, data) in zip(cleaned, members, strict=True)):
         return False
-    aside = path.with_name(path.name + ".tmp")
+    aside = _aside(path)
     with zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED) as archive:
         for (member, _), clean in zip(members, cleaned, strict=True):
             archive.writestr(scrubber.text(member.filename), clean)
@@ -232,7 +235,11 @@ def _clean_archive(path: Path, scrubber: Scrubber) -> bool:
     return True
 
 
+def _aside(path: Path) -> Path:
+    return path.with_name(path.name + ".tmp")
+
+
 def _replace(path: Path, data: bytes) -> None:
-    aside = path.with_name(path.name + ".tmp")
+    aside = _aside(path)
     aside.write_bytes(data)
     aside.replace(path)

@@ -82,6 +82,22 @@ def test_files_in_a_folder(tmp_path: Path) -> None:
     assert clean_folder(tmp_path, Scrubber([KEY])) == 0
 
 
+@pytest.mark.parametrize(("field", "value"), [("flags", 1), ("method", 99)])
+def test_a_log_that_cannot_be_cleaned_goes(tmp_path: Path, field: str, value: int) -> None:
+    """Encrypted, or packed in a way that nobody knows: the library refuses it with errors of its own."""
+    log = tmp_path / "log.eval"
+    with zipfile.ZipFile(log, "w") as archive:
+        archive.writestr("inside", KEY)
+    data = bytearray(log.read_bytes())
+    for header, places in ((b"PK\x03\x04", {"flags": 6, "method": 8}), (b"PK\x01\x02", {"flags": 8, "method": 10})):
+        data[data.index(header) + places[field]] = value
+    log.write_bytes(data)
+    (tmp_path / "next.txt").write_text(KEY)
+    assert clean_folder(tmp_path, Scrubber([KEY])) == 2
+    assert not log.exists()
+    assert (tmp_path / "next.txt").read_text() == MARK
+
+
 def test_streams_of_the_process_and_of_its_children() -> None:
     script = """
 import os, subprocess, sys
