@@ -44,6 +44,8 @@ pub fn classify(answer: &ApiAnswer) -> Class {
         }
         // Every namespace gets it; a new one a moment after what came with it.
         (403, _) if answer.message.contains("serviceaccount \"default\" not found") => Class::Transient,
+        // An API server that has just started, while an admission plugin has not read what it needs.
+        (403, _) if answer.message.contains("not yet ready to handle request") => Class::Transient,
         (403, _) if answer.message.contains("because it is being terminated") => Class::NamespaceGone,
         (404, _) => Class::NamespaceGone,
         (400 | 403 | 422, _) => Class::Refused,
@@ -83,6 +85,7 @@ mod tests {
                 answer(403, "Forbidden", "unable to create new content in namespace a because it is being terminated"),
                 Class::NamespaceGone,
             ),
+            (answer(403, "Forbidden", "pods \"x\" is forbidden: not yet ready to handle request"), Class::Transient),
             (answer(404, "NotFound", "namespaces \"a\" not found"), Class::NamespaceGone),
             (answer(403, "Forbidden", "violates PodSecurity \"restricted:latest\""), Class::Refused),
             (answer(422, "Invalid", "spec.containers[0].image: Required value"), Class::Refused),

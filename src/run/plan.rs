@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::outcome::{Outcome, cut};
 use super::{GATE, Observed, PodSeen, PodView, Refusal, Run, SecretCopy, SecretFact, State};
 use crate::api::Reason;
-use with_pod::{vanished, with_pod};
+use with_pod::{since, vanished, with_pod};
 use without_pod::without_pod;
 
 /// How long a removal may fail before the status says so instead of waiting for the proof.
@@ -190,10 +190,13 @@ fn base_state(observed: &Observed<'_>, now: Timestamp) -> State {
             state.copy = SecretCopy::Present;
         }
         state.started = state.started.or_else(|| pod.started());
-        state.expires = Some(later(pod.created, observed.run.lifetime));
+        state.expires = since(observed, pod).map(|since| later(since, observed.run.lifetime));
         state.outdated |= observed.newer_version;
-        state.waiting_since = None;
-        state.denied.clear();
+        // Behind its gate the run still waits for its secrets.
+        if !pod.gates.iter().any(|gate| gate == GATE) {
+            state.waiting_since = None;
+            state.denied.clear();
+        }
     }
     // What never was cannot be gone: a foreign Secret proves nothing of one that was not made.
     let foreign = facts.secret == SecretFact::Foreign;

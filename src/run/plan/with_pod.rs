@@ -26,8 +26,9 @@ pub(super) fn with_pod(observed: &Observed<'_>, now: Timestamp, state: State, po
     }
     if let Some(since) = pod.deleting {
         if later(since, run.grace + NODE_PATIENCE) <= now {
-            let outcome = Outcome::failed(Reason::PodLost, "The run's node was lost: its Pod does not end");
-            return finish(observed, now, state, outcome);
+            let lost = Outcome::failed(Reason::PodLost, "The run's node was lost: its Pod does not end");
+            // A node that is lost is drained too, and can confirm nothing.
+            return finish(observed, now, state, if pod.disrupted { Outcome::evicted() } else { lost });
         }
         let reason = ordered.unwrap_or(if pod.disrupted { Reason::Evicted } else { Reason::PodDeleted });
         return ending(observed, now, state, since, reason);
@@ -85,7 +86,7 @@ fn overdue(observed: &Observed<'_>, now: Timestamp, pod: &PodView) -> Option<Rea
 }
 
 /// From when the run's times count: what a Pod spends in its queue is not its own. None while it stands there.
-fn since(observed: &Observed<'_>, pod: &PodView) -> Option<Timestamp> {
+pub(super) fn since(observed: &Observed<'_>, pod: &PodView) -> Option<Timestamp> {
     if !pod.gates.is_empty() {
         return None;
     }
@@ -105,7 +106,8 @@ fn gated(observed: &Observed<'_>, now: Timestamp, mut state: State, pod: &PodVie
     let wait = |mut state: State, reason, message: &str, wake| {
         state.reason = reason;
         state.message = cut(message, LONGEST_MESSAGE);
-        if observed.recorded.reason == reason && observed.recorded.pod {
+        let recorded = observed.recorded;
+        if recorded.reason == reason && recorded.pod && recorded.waiting_since == state.waiting_since {
             Plan::rest(state, Some(wake))
         } else {
             Plan::report(state, Some(wake))

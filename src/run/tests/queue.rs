@@ -47,6 +47,26 @@ fn a_pod_in_a_queue_stands_without_a_secret() {
             writes(Phase::Pending, Reason::StoreUnavailable, none, 505),
         ),
         (
+            "it waits on, and says nothing new",
+            queued()
+                .pod(behind(&[GATE]))
+                .problem(Reason::StoreUnavailable, true)
+                .recorded(Phase::Pending, Reason::StoreUnavailable, none)
+                .status(|state| (state.pod, state.waiting_since) = (true, Some(t(500)))),
+            700,
+            rests(705),
+        ),
+        (
+            "for as long as a run waits for its secrets",
+            queued()
+                .pod(behind(&[GATE]))
+                .problem(Reason::StoreUnavailable, true)
+                .recorded(Phase::Pending, Reason::StoreUnavailable, none)
+                .status(|state| (state.pod, state.waiting_since) = (true, Some(t(500)))),
+            801,
+            calls([delete_pod(Reason::StoreUnavailable)]),
+        ),
+        (
             "a right was taken away meanwhile",
             queued().pod(behind(&[GATE])).problem(Reason::AccessDenied, false),
             500,

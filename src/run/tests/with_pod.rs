@@ -218,6 +218,9 @@ fn a_pod_that_is_being_deleted_loses_its_secret_at_once() {
         }),
         ("the object goes too", runs().deleting().pod(by_hand()), 30, rests(330)),
         ("lost node", runs().pod(by_hand()), 330, writes(Failed, Reason::PodLost, Gone, 330)),
+        ("lost node, drained before", runs().pod(PodView { disrupted: true, ..by_hand() }), 330, {
+            writes(Failed, Reason::Evicted, Gone, 330)
+        }),
         ("lost node, Secret there", scene().after_finish().pod(by_hand()), 330, calls([DeleteSecret])),
     ]);
 }
