@@ -6,7 +6,9 @@ use super::catalog::{Catalog, Entry, Need, NeedReason, SelfGradingBy};
 use crate::api::{Auth, Benchmark, BoundBy, EvalJobSpec, Framework, Grader, Reason, SecretReference};
 
 /// The alias of the evaluated model in a runner: `TARGET_API_KEY`, `TARGET_BASE_URL`.
-const TARGET: &str = "target";
+pub(super) const TARGET: &str = "target";
+/// What the framework's names of models behind an alias begin with.
+pub(super) const ALIASED: &str = "openai-api/";
 /// How many keys a run Secret has at most: a rule of the operator's own box.
 const MOST_KEYS: usize = 24;
 /// The variable with the key for `results.wandb`.
@@ -129,11 +131,15 @@ fn unneeded(spec: &EvalJobSpec, taken: &Taken, problems: &mut Vec<Problem>) {
     }
     for (index, grader) in spec.graders.iter().enumerate() {
         if !taken.graders.contains(&grader.role) {
+            let mend = match spec.framework() {
+                Framework::LMEval => "LMEval knows no judges",
+                _ => "or correct its role (`daypass eval benchmarks` shows the judges of each)",
+            };
             problems.push(Problem {
                 benchmarks: Vec::new(),
                 reason: Reason::NotNeeded,
                 message: format!(
-                    "graders[{index}]: no benchmark asks for a judge {}; take it out, or correct its role (`daypass eval benchmarks` shows the judges of each)",
+                    "graders[{index}]: no benchmark asks for a judge {}; take it out, {mend}",
                     grader.role
                 ),
             });
@@ -165,6 +171,7 @@ impl<'a> Binder<'a> {
                 self.self_grading(entry);
                 self.data_sets(entry);
             }
+            None if self.spec.framework() == Framework::LMEval => self.harness(),
             None => self.all_graders(),
         }
         self.wandb();
@@ -295,16 +302,31 @@ impl<'a> Binder<'a> {
                 );
                 return true;
             }
-            let key = PROVIDERS.iter().find(|(prefix, _)| model.starts_with(prefix)).map(|(_, key)| *key);
-            if let Some(key) = key {
-                let purpose = format!("the key of its judge {model}");
-                self.variable(key, &purpose, "");
-            }
+            self.named_judge(name, model);
             return true;
         }
         let Some((index, grader)) = grader else { return false };
         self.bind_grader(index, grader, name, argument);
         true
+    }
+
+    /// The judge that an argument names by itself.
+    fn named_judge(&mut self, argument: &str, model: &str) {
+        // An empty one, or JSON's null, would be the task's default.
+        if matches!(model.trim(), "" | "null" | "\"\"") {
+            let mend = "name the judge's model, or take the argument out";
+            self.problem(Reason::InvalidSpec, format!("args.{argument} names no judge; {mend}"));
+        } else if model.trim_matches('"').starts_with(&format!("{ALIASED}{TARGET}/")) {
+            if !self.spec.allow_self_grading {
+                let mend = "name another, or set allowSelfGrading: true";
+                self.problem(Reason::SelfGrading, format!("args.{argument} is the evaluated model itself; {mend}"));
+            }
+        } else if model.trim_matches('"').starts_with(ALIASED) {
+            let mend = format!("add graders[] with role: {argument} instead, which says where it is and has its key");
+            self.problem(Reason::InvalidSpec, format!("args.{argument} names a judge that has no address; {mend}"));
+        } else if let Some((_, key)) = PROVIDERS.iter().find(|(prefix, _)| model.starts_with(prefix)) {
+            self.variable(key, &format!("the key of its judge {model}"), "");
+        }
     }
 
     /// The job's judge for a role: the one that is named so, else the one for all.
@@ -316,7 +338,8 @@ impl<'a> Binder<'a> {
     fn bind_grader(&mut self, index: usize, grader: &Grader, name: &str, argument: bool) {
         self.taken.graders.insert(grader.role.clone());
         let model = &self.spec.model;
-        if grader.model == model.name && grader.base_url == model.base_url && !self.spec.allow_self_grading {
+        let same_place = grader.base_url.trim_end_matches('/') == model.base_url.trim_end_matches('/');
+        if grader.model == model.name && same_place && !self.spec.allow_self_grading {
             self.problem(
                 Reason::SelfGrading,
                 format!("graders[{index}] is the evaluated model itself; name another, or set allowSelfGrading: true"),
@@ -324,7 +347,7 @@ impl<'a> Binder<'a> {
         }
         // Each judge has an alias of its own: no key and no address is shared with the evaluated model or another judge.
         let alias = if index == 0 { "judge".to_owned() } else { format!("judge{}", index + 1) };
-        let full = format!("openai-api/{alias}/{}", grader.model);
+        let full = format!("{ALIASED}{alias}/{}", grader.model);
         if argument {
             self.binding.judge_args.insert(name.to_owned(), full);
         } else {
@@ -349,6 +372,13 @@ impl<'a> Binder<'a> {
         }
         for (index, grader) in spec.graders.iter().enumerate() {
             self.bind_grader(index, grader, &grader.role, false);
+        }
+    }
+
+    /// The harness asks one model, once for each sample. Its judges would get no key, so none is taken.
+    fn harness(&mut self) {
+        if self.benchmark.epochs.is_some_and(|epochs| epochs > 1) {
+            self.problem(Reason::InvalidSpec, "LMEval knows no epochs; take them out");
         }
     }
 

@@ -5,6 +5,8 @@ use std::sync::{Arc, LazyLock};
 
 use serde::Deserialize;
 
+use crate::api::names;
+
 /// What is built in.
 const BUILT_IN: &str = include_str!("benchmarks.yaml");
 /// No catalog is larger: a ConfigMap holds 1 MiB.
@@ -233,8 +235,11 @@ impl Catalog {
         let document: Document =
             serde_yaml::from_str(text).map_err(|error| CatalogError::Unreadable(error.to_string()))?;
         let mut entries = BTreeMap::new();
+        // As in the rules of the API: a secret steers no loader, and takes no variable of the runner's own.
+        let reserved = regex_lite::Regex::new(&format!("^({}|{})$", names::LOADER_VARIABLES, names::RUNNER_VARIABLES))
+            .map_err(|error| CatalogError::Unreadable(error.to_string()))?;
         for entry in document.benchmarks {
-            check(&entry)?;
+            check(&entry, &reserved)?;
             let name = entry.name.clone();
             if entries.insert(name.clone(), entry).is_some() {
                 return Err(CatalogError::Wrong(format!("{name} stands there twice")));
@@ -276,7 +281,7 @@ impl Catalog {
     }
 }
 
-fn check(entry: &Entry) -> Result<(), CatalogError> {
+fn check(entry: &Entry, reserved: &regex_lite::Regex) -> Result<(), CatalogError> {
     let wrong = |what: &str| Err(CatalogError::Wrong(format!("{}: {what}", entry.name)));
     let plain = |text: &str| {
         !text.is_empty()
@@ -293,6 +298,11 @@ fn check(entry: &Entry) -> Result<(), CatalogError> {
                 && variable.starts_with(|first: char| first.is_ascii_uppercase());
             if !valid || variable.len() > 128 {
                 return wrong("env[].name and aliases are names of variables in capitals");
+            }
+            if reserved.is_match(variable) {
+                return wrong(&format!(
+                    "{variable} steers a loader or is the runner's own, and no secret may be in it"
+                ));
             }
         }
     }

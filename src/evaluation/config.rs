@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::bind::{Binding, key_of};
+use super::bind::{ALIASED, Binding, TARGET, key_of};
 use crate::api::{Auth, Benchmark, EnvVar, EvalJobSpec, Framework, Generation};
 
 /// What the cluster admin has set for all evaluations.
@@ -74,7 +74,7 @@ pub fn configuration(spec: &EvalJobSpec, benchmark: &Benchmark, binding: &Bindin
         "attempt": attempt.number,
         "args": args,
         "model": {
-            "name": format!("openai-api/target/{}", spec.model.name),
+            "name": format!("{ALIASED}{TARGET}/{}", spec.model.name),
             "args": spec.model.args.iter().map(|(name, text)| (name.clone(), literal(text))).collect::<Map<_, _>>(),
             "generation": spec.model.generation.as_ref().map_or_else(|| json!({}), generation),
         },

@@ -66,9 +66,14 @@ pub fn unmet(expectations: &[String], score: Option<&Metric>, metrics: &[Metric]
             let Some(expectation) = Expectation::parse(text) else { return Some(format!("{text}: cannot be read")) };
             match expectation.value(score, metrics) {
                 Some(value) if expectation.holds(value) => None,
-                Some(value) => Some(format!("{text}: it is {value}")),
+                Some(value) => Some(format!("{text}: it is {}", shown(value))),
                 None => Some(format!("{text}: there is no such number")),
             }
         })
         .collect()
+}
+
+/// A number as people read it. Whoever reports it chooses it, and in full some have more than 300 digits.
+fn shown(value: f64) -> String {
+    if value == 0.0 || (1e-6..1e15).contains(&value.abs()) { value.to_string() } else { format!("{value:e}") }
 }

@@ -41,9 +41,7 @@ impl BenchmarkStatus {
 
 /// Why the job asks its attempts to end, if it does.
 pub fn order(spec: &EvalJobSpec, status: &EvalJobStatus, now: Timestamp) -> Option<Reason> {
-    let failed = status.benchmarks.iter().any(|benchmark| {
-        benchmark.phase == BenchmarkPhase::Failed && benchmark.reason != Some(Reason::DeadlineExceeded)
-    });
+    let failed = status.benchmarks.iter().any(|benchmark| benchmark.phase == BenchmarkPhase::Failed);
     if spec.stop {
         Some(Reason::Stopped)
     } else if deadline(spec, status).is_some_and(|deadline| deadline <= now) {
@@ -86,6 +84,7 @@ pub fn turn(spec: &EvalJobSpec, status: &mut EvalJobStatus, now: Timestamp) -> T
         if phase.is_terminal() {
             benchmark.next_attempt_at = None;
             benchmark.completion_time = Some(Time(now).to_second());
+            keep_score(benchmark);
         }
     }
     if order.is_some() {
@@ -300,8 +299,11 @@ fn conclude(
         status.message = Some("Ended because spec.suspend is set; it begins anew once that is taken back".into());
         return;
     }
-    status.failures += i64::from(end.again && counts(ended_for));
-    if end.again && status.failures <= spec.backoff_limit {
+    // Without what the last attempt had finished, another one would ask all of it again, only to bring the result once more.
+    let resumes = spec.results.as_ref().is_some_and(|results| results.persistent_volume_claim.is_some());
+    let again = end.again && (resumes || status.score.is_none());
+    status.failures += i64::from(again && counts(ended_for));
+    if again && status.failures <= spec.backoff_limit {
         let wait = wait(status.failures, report.filter(|_| by_itself));
         let at = Time(later(now, wait)).to_second();
         status.phase = BenchmarkPhase::Pending;
@@ -313,11 +315,24 @@ fn conclude(
         )));
         return;
     }
-    // A result that could not be stored is a result.
-    let kept = ended_for == Reason::ResultsNotStored && status.score.is_some();
-    status.phase = if kept { BenchmarkPhase::Completed } else { end.phase };
+    status.phase = end.phase;
     status.reason = Some(ended_for);
     status.message = Some(cut(&end.message));
+    keep_score(status);
+}
+
+/// A result that could not be stored is a result, whatever became of the attempts to store it.
+fn keep_score(status: &mut BenchmarkStatus) {
+    let ended_for = status.reason.filter(|reason| *reason != Reason::ResultsNotStored);
+    if status.score.is_none() || status.phase == BenchmarkPhase::Completed {
+        return;
+    }
+    status.phase = BenchmarkPhase::Completed;
+    status.reason = Some(Reason::ResultsNotStored);
+    if let Some(ended_for) = ended_for {
+        let (stands, why) = (Cause::ResultsNotStored.text(), status.message.as_deref().unwrap_or_default());
+        status.message = Some(cut(&format!("{stands}; the attempt to store it ended otherwise ({ended_for}): {why}")));
+    }
 }
 
 fn end(state: &State, cause: Option<Cause>, report: Option<&Report>) -> End {

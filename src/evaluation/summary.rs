@@ -209,6 +209,22 @@ fn conditions(spec: &EvalJobSpec, status: &mut EvalJobStatus, generation: Option
     set(ConditionType::Accepted, True, Reason::Accepted, "The operator has taken up the job");
 
     let secrets = || status.benchmarks.iter().flat_map(|benchmark| &benchmark.secrets);
+    // Its Secret is made after this is written, and may be gone again before the next word of it.
+    let may_hold = |benchmark: &BenchmarkStatus| {
+        benchmark.is_active()
+            && benchmark.phase != BenchmarkPhase::Queued
+            && benchmark.secrets.iter().any(|secret| secret.state == SecretState::Waiting)
+    };
+    if status.benchmarks.iter().any(|benchmark| benchmark.secret_injected_at.is_some()) {
+        set(
+            ConditionType::SecretsInjected,
+            True,
+            Reason::Injected,
+            "The values were handed to the runs that need them",
+        );
+    } else {
+        set(ConditionType::SecretsInjected, False, why.0, "No run has got its values yet");
+    }
     let failing: Vec<&str> = status
         .benchmarks
         .iter()
@@ -221,6 +237,9 @@ fn conditions(spec: &EvalJobSpec, status: &mut EvalJobStatus, generation: Option
         set(ConditionType::SecretsRemoved, False, Reason::RemovalFailing, &text);
     } else if secrets().any(|secret| secret.state == SecretState::Injected) {
         set(ConditionType::SecretsRemoved, False, Reason::InUse, "A run still needs its run Secret");
+    } else if status.benchmarks.iter().any(may_hold) {
+        let text = "An attempt has begun: its run Secret is about to be made, or is there";
+        set(ConditionType::SecretsRemoved, Unknown, Reason::Starting, text);
     } else if over || secrets().any(|secret| secret.state == SecretState::Removed) {
         let text = "The API server holds no copy of the values";
         set(ConditionType::SecretsRemoved, True, Reason::Removed, text);
@@ -256,6 +275,8 @@ fn conditions(spec: &EvalJobSpec, status: &mut EvalJobStatus, generation: Option
         }
     }
     expectations(spec, status, over, &why, &mut set);
+    let runs = status.benchmarks.iter().any(|benchmark| benchmark.phase == BenchmarkPhase::Running);
+    set(ConditionType::Ready, runs.into(), why.0, &why.1);
     set(ConditionType::Finished, over.into(), why.0, &why.1);
     let complete = status.phase == EvaluationPhase::Completed;
     set(ConditionType::Complete, complete.into(), why.0, &why.1);
@@ -286,7 +307,8 @@ fn expectations(
         }
     }
     if !unmet.is_empty() {
-        set(ConditionType::ExpectationsMet, False, Reason::ExpectationsNotMet, &unmet.join("; "));
+        let all: String = unmet.join("; ").chars().take(16_000).collect();
+        set(ConditionType::ExpectationsMet, False, Reason::ExpectationsNotMet, &all);
     } else if over {
         set(ConditionType::ExpectationsMet, True, Reason::Succeeded, "Every number is what is expected");
     } else {

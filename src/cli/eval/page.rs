@@ -52,7 +52,7 @@ pub(super) fn page(job: &EvalJob) -> String {
             told.attempt,
             told.phase,
             told.phase,
-            escaped(told.cause.as_deref().unwrap_or_default()),
+            escaped(&told.cause.clone().or_else(|| Some(told.reason?.to_string())).unwrap_or_default()),
             escaped(&[told.message.clone().unwrap_or_default(), told.unmet.join(", ")].join(" ")),
         );
     }
@@ -157,12 +157,28 @@ mod tests {
                 "name": "gsm8k", "task": "inspect_evals/gsm8k", "phase": "Completed", "attempt": 1,
                 "message": "'<img src=x>'", "score": {"scorer": "s", "metric": "accuracy", "value": 0.8, "error": 0.05},
                 "metrics": [{"scorer": "<b>", "metric": "accuracy", "value": 0.8}],
-                "samples": {"done": 9, "total": 10}, "tokens": {"input": 5, "output": 6},
+                "samples": {"done": 9, "total": 10}, "tokens": {"input": 51, "output": 62},
+            }, {
+                "name": "boolq", "task": "inspect_evals/boolq", "phase": "Failed", "attempt": 1,
+                "cause": "ModelAuthFailed", "reason": "ModelAuthFailed",
+            }, {
+                "name": "hle", "task": "inspect_evals/hle", "phase": "Failed", "attempt": 1, "reason": "OOMKilled",
             }]},
         }))
         .unwrap();
         let page = page(&job);
-        for part in ["default-src 'none'", ">0.8<", "9/10", "M", "&lt;script&gt;", "&quot; onload=&quot;", "&lt;img"] {
+        for part in [
+            "default-src 'none'",
+            ">0.8<",
+            "9/10",
+            ">51<",
+            ">62<",
+            "</span> ModelAuthFailed<",
+            "</span> OOMKilled<",
+            "&lt;script&gt;",
+            "&quot; onload=&quot;",
+            "&lt;img",
+        ] {
             assert!(page.contains(part), "{part:?} is not in {page}");
         }
         for part in ["<script", "<img", "<b>", "onload=\"", "http-equiv=\"refresh"] {

@@ -8,7 +8,7 @@ use kube::{Resource, ResourceExt};
 use super::super::runs::{self, Error, Stop, Task};
 use super::super::{Context, submitter};
 use super::is_gone;
-use crate::api::{BenchmarkStatus, EvalJob, Reason, SecretReference};
+use crate::api::{BenchmarkStatus, EvalJob, EvalJobSpec, Reason, SecretReference};
 use crate::evaluation::{Binding, Report, extras_of, fold, run_of, shape_of, state_of};
 use crate::run::{PodView, Run, State};
 
@@ -43,8 +43,12 @@ fn part(benchmark: &BenchmarkStatus) -> String {
     format!("{}/{}", benchmark.name, benchmark.attempt)
 }
 
-/// The references of an attempt as they are recorded, with what only the specification says of them.
-fn references(benchmark: &BenchmarkStatus, binding: Option<&Binding>) -> Vec<SecretReference> {
+/// The references of an attempt as they are recorded, with what only the specification says of them: there too where the
+/// catalog has changed since, and binds the benchmark otherwise.
+fn references(benchmark: &BenchmarkStatus, binding: Option<&Binding>, spec: &EvalJobSpec) -> Vec<SecretReference> {
+    let bound = || binding.into_iter().flat_map(|binding| &binding.secrets).map(|bound| &bound.reference);
+    let own = || spec.benchmarks.iter().find(|named| named.effective_name() == benchmark.name);
+    let named = || own().into_iter().flat_map(|named| &named.secrets).chain(&spec.secrets);
     benchmark
         .secrets
         .iter()
@@ -58,13 +62,12 @@ fn references(benchmark: &BenchmarkStatus, binding: Option<&Binding>) -> Vec<Sec
                 optional: false,
                 store: Some(secret.store.clone()),
             };
-            let bound = binding.into_iter().flat_map(|binding| &binding.secrets).map(|bound| &bound.reference);
             let same = |reference: &&SecretReference| {
                 reference.variable() == secret.env_var
                     && reference.name == secret.name
                     && reference.store() == secret.store
             };
-            bound.into_iter().find(same).map_or_else(
+            bound().chain(named()).find(same).map_or_else(
                 || recorded.clone(),
                 |reference| SecretReference { team: Some(secret.team.clone()), ..reference.clone() },
             )
@@ -81,7 +84,7 @@ pub(super) async fn advance(
     binding: Option<&Binding>,
     ends: Option<Reason>,
 ) -> Result<Advanced, Error> {
-    let run = run_of(job, benchmark, references(benchmark, binding), ends);
+    let run = run_of(job, benchmark, references(benchmark, binding, &job.spec), ends);
     let none = Binding { benchmark: benchmark.name.clone(), task: benchmark.task.clone(), ..Binding::default() };
     let shape =
         shape_of(job, &job.spec.benchmarks[index], binding.unwrap_or(&none), run.attempt, &ctx.evaluation_settings);
@@ -135,7 +138,7 @@ pub(super) fn tell(
 
 /// Removes the Secret of an attempt whose job is gone.
 pub(super) async fn clean_up(job: &EvalJob, ctx: &Context, benchmark: &BenchmarkStatus) {
-    let run = run_of(job, benchmark, references(benchmark, None), None);
+    let run = run_of(job, benchmark, references(benchmark, None, &job.spec), None);
     let known = ctx.evaluations.of_part(&job.uid().unwrap_or_default(), &part(benchmark));
     runs::clean_up(&run, submitter(&job.metadata), Some(&known), &state_of(benchmark), ctx).await;
 }

@@ -123,10 +123,7 @@ async fn run_to_rest(job: &EvalJob, ctx: &Context, known: &mut Remembered) -> Re
                 Checked::Ready => {
                     set_resolved(&mut status, None, job.metadata.generation, now);
                     status.catalog_version = Some(catalog.version.clone());
-                    for (benchmark, binding) in status.benchmarks.iter_mut().zip(&bindings.benchmarks) {
-                        benchmark.task.clone_from(&binding.task);
-                        benchmark.secrets = recorded_secrets(job, binding);
-                    }
+                    record(job, &mut status, &bindings);
                 }
                 Checked::Waits(reason, message) => {
                     set_resolved(&mut status, Some((reason, &message)), job.metadata.generation, now);
@@ -138,6 +135,7 @@ async fn run_to_rest(job: &EvalJob, ctx: &Context, known: &mut Remembered) -> Re
                 }
                 Checked::Refused(problems) => {
                     let (reason, message) = sum_of(&problems);
+                    record(job, &mut status, &bindings);
                     refuse(&mut status, &problems, now);
                     set_resolved(&mut status, Some((reason, &message)), job.metadata.generation, now);
                     summarize(spec, &mut status, Some((reason, &message)), job.metadata.generation, now);
@@ -201,6 +199,16 @@ fn is_resolved(status: &EvalJobStatus) -> bool {
     status.conditions.iter().any(|condition| {
         condition.type_ == ConditionType::SecretsResolved && condition.status == crate::api::ConditionStatus::True
     })
+}
+
+/// Tells what each benchmark that has yet to begin gets. What others got stands.
+fn record(job: &EvalJob, status: &mut EvalJobStatus, bindings: &Bindings) {
+    for (benchmark, binding) in status.benchmarks.iter_mut().zip(&bindings.benchmarks) {
+        if !benchmark.phase.is_terminal() && !benchmark.is_active() && !benchmark.is_unsettled() {
+            benchmark.task.clone_from(&binding.task);
+            benchmark.secrets = recorded_secrets(job, binding);
+        }
+    }
 }
 
 /// The attempt's references are in the status before its Secret is. What cannot be bound any more has failed.

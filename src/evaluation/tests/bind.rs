@@ -198,6 +198,30 @@ fn no_model_judges_itself_unless_that_is_wanted() {
         Reason::SelfGrading,
         &["graders[0] is the evaluated model itself"],
     );
+    let slash = json!([{"model": "m", "baseURL": "https://models.test/v1/", "auth": "None", "role": "grader"}]);
+    let judged_by = |model: &str| {
+        let args = json!({"scorer_model": model});
+        job("sycophancy", &move |spec| spec["benchmarks"][0]["args"] = args.clone())
+    };
+    refused(
+        "the same place, written otherwise",
+        &job("simpleqa", &|spec| spec["graders"] = slash.clone()),
+        Reason::SelfGrading,
+        &["graders[0] is the evaluated model itself"],
+    );
+    for itself in ["openai-api/target/m", "\"openai-api/target/m\""] {
+        refused(itself, &judged_by(itself), Reason::SelfGrading, &["args.scorer_model is the evaluated model itself"]);
+    }
+    for nobody in ["null", "", " ", "\"\""] {
+        refused(nobody, &judged_by(nobody), Reason::InvalidSpec, &["args.scorer_model names no judge"]);
+    }
+    for elsewhere in ["openai-api/judge/j", "openai-api/other/j"] {
+        let mend = "graders[] with role: scorer_model";
+        refused(elsewhere, &judged_by(elsewhere), Reason::InvalidSpec, &["has no address", mend]);
+    }
+    let mut wanted = judged_by("openai-api/target/m");
+    wanted.allow_self_grading = true;
+    bound(&wanted);
     for task in ["simpleqa", "sycophancy", "air_bench"] {
         bound(&job(task, &|spec| spec["allowSelfGrading"] = json!(true)));
     }
@@ -239,6 +263,32 @@ fn a_task_that_cannot_run_is_refused() {
         spec["model"] = json!({"name": "m", "baseURL": "http://m", "auth": "None"});
     });
     assert_eq!(bound(&other), [["A <- /A Benchmark"]]);
+    let mut epochs = other.clone();
+    epochs.benchmarks[0].epochs = Some(2);
+    refused(
+        "LMEval's epochs",
+        &epochs,
+        Reason::InvalidSpec,
+        &["benchmarks[0] (strong_reject)", "LMEval knows no epochs"],
+    );
+    let judged = EvalJobSpec { graders: serde_json::from_value(json!([grader("grader")])).unwrap(), ..other };
+    refused("LMEval's judges", &judged, Reason::NotNeeded, &["graders[0]", "LMEval knows no judges"]);
+}
+
+#[test]
+fn so_many_secrets_and_no_more_are_named() {
+    let job = |count: usize| {
+        spec(|spec| {
+            let name = |number| json!({"name": format!("KEY_{number}"), "envVar": format!("V_{number}")});
+            // With the model's own key, and no run with more than it may have.
+            let (some, more): (Vec<_>, Vec<_>) = (1..count)
+                .map(name)
+                .partition(|named| named["name"].as_str().is_some_and(|name| name.len() < "KEY_10".len()));
+            spec["benchmarks"] = json!([{"task": "gsm8k", "secrets": some}, {"task": "boolq", "secrets": more}]);
+        })
+    };
+    assert_eq!(problems(&job(24)), []);
+    refused("25", &job(25), Reason::InvalidSpec, &["25 different team secrets, and 24 at most"]);
 }
 
 #[test]

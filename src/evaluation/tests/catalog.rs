@@ -47,6 +47,16 @@ fn what_is_no_catalog_is_refused() {
         ("a reason", benchmark("{name: a, task: p/a, env: [{name: K, reason: fun}]}"), "cannot be read"),
         ("a variable", benchmark("{name: a, task: p/a, env: [{name: 'K;rm', reason: judge}]}"), "in capitals"),
         ("an alias", benchmark("{name: a, task: p/a, env: [{name: K, reason: judge, aliases: [ld]}]}"), "in capitals"),
+        (
+            "a loader's",
+            benchmark("{name: a, task: p/a, env: [{name: LD_PRELOAD, reason: judge}]}"),
+            "LD_PRELOAD steers",
+        ),
+        (
+            "the runner's",
+            benchmark("{name: a, task: p/a, env: [{name: K, reason: judge, aliases: [HF_ENDPOINT]}]}"),
+            "HF_ENDPOINT steers",
+        ),
         ("a name", benchmark("{name: 'a b', task: p/a}"), "letters, digits"),
         ("self-grading", benchmark("{name: a, task: p/a, selfGrading: {by: role}}"), "selfGrading needs the name"),
         ("too much", "#".repeat((1 << 20) + 1), "larger than"),

@@ -6,6 +6,7 @@ mod config;
 mod expect;
 mod report;
 mod schedule;
+mod shape;
 
 use serde_json::{Value, json};
 

@@ -222,6 +222,45 @@ fn one_failure_ends_all_where_that_is_wanted() {
     scene.turn(12);
     assert_eq!(scene.phases(), [BenchmarkPhase::Failed, BenchmarkPhase::Skipped, BenchmarkPhase::Skipped]);
     assert_eq!(scene.status.phase, EvaluationPhase::Failed);
+
+    let mut scene = Scene::new(|spec| spec["failurePolicy"] = json!("FailFast"));
+    scene.turn(0);
+    scene.comes_to(0, 10, &failed(Reason::DeadlineExceeded), None);
+    assert_eq!(scene.turn(10).begun, Vec::<usize>::new(), "one that ran out of its own time has failed too");
+    assert_eq!(scene.phases(), [BenchmarkPhase::Failed, BenchmarkPhase::Skipped, BenchmarkPhase::Skipped]);
+}
+
+#[test]
+fn no_copy_is_told_gone_while_an_attempt_may_hold_one() {
+    let mut scene = Scene::new(|_| ());
+    let secret = |scene: &mut Scene, index: usize| {
+        let secret =
+            json!({"team": "t", "name": "K", "store": "default", "envVar": "K", "bound": "Job", "state": "Waiting"});
+        scene.status.benchmarks[index].secrets = vec![serde_json::from_value(secret).unwrap()];
+    };
+    let removed = |scene: &Scene| scene.condition(ConditionType::SecretsRemoved).0;
+    let now = |scene: &mut Scene, at| summarize(&scene.job.spec, &mut scene.status, None, Some(1), t(at));
+    scene.turn(0);
+    secret(&mut scene, 0);
+    now(&mut scene, 0);
+    assert_eq!(removed(&scene), ConditionStatus::Unknown);
+    let gone = State {
+        copy: SecretCopy::Gone,
+        versions: vec![Some("1".into())],
+        injected: Some(t(1)),
+        removed: Some(t(2)),
+        ..ended(22)
+    };
+    scene.comes_to(0, 5, &gone, Some("{}"));
+    assert_eq!(removed(&scene), ConditionStatus::True);
+    assert_eq!(scene.condition(ConditionType::SecretsInjected).0, ConditionStatus::True);
+    assert_eq!(scene.turn(6).begun, [1]);
+    secret(&mut scene, 1);
+    now(&mut scene, 6);
+    assert_eq!(removed(&scene), ConditionStatus::Unknown, "the second one's is about to be made");
+    scene.status.benchmarks[1].phase = BenchmarkPhase::Queued;
+    now(&mut scene, 7);
+    assert_eq!(removed(&scene), ConditionStatus::True, "a Pod in its queue has none");
 }
 
 #[test]
@@ -300,6 +339,50 @@ fn a_result_that_could_not_be_stored_is_a_result() {
     assert_eq!(scene.condition(ConditionType::ResultsStored), (ConditionStatus::False, Reason::ResultsNotStored));
     assert_eq!(scene.condition(ConditionType::ExpectationsMet), (ConditionStatus::False, Reason::ExpectationsNotMet));
     assert_eq!(scene.status.headline.as_deref(), Some("0.7"));
+}
+
+#[test]
+fn a_score_is_kept_whatever_becomes_of_the_attempts_to_store_it() {
+    let scored = json!({"cause": "ResultsNotStored", "score": {"metric": "accuracy", "value": 0.7}});
+    let results = |results: Value| {
+        Scene::new(move |spec| {
+            spec["benchmarks"] = json!([{"task": "gsm8k"}]);
+            spec["results"] = results;
+        })
+    };
+    let kept = |scene: &Scene| {
+        let told = &scene.status.benchmarks[0];
+        assert_eq!((told.phase, told.reason), (BenchmarkPhase::Completed, Some(Reason::ResultsNotStored)), "{told:?}");
+        assert_eq!(scene.status.headline.as_deref(), Some("0.7"));
+        assert_eq!(scene.status.phase, EvaluationPhase::Completed);
+    };
+    let wandb = json!({"entity": "e", "project": "p"});
+
+    // Nothing is asked a second time only to bring the result once more.
+    let mut scene = results(json!({"wandb": wandb}));
+    scene.turn(0);
+    scene.fails(0, 5, 30, &scored);
+    assert_eq!(scene.turn(1000).begun, Vec::<usize>::new());
+    kept(&scene);
+
+    // A volume has what was finished, so that another attempt brings it at no cost.
+    let volume = json!({"wandb": wandb, "persistentVolumeClaim": {"claimName": "c"}});
+    let mut scene = results(volume.clone());
+    for now in [0, 1000, 2000] {
+        assert_eq!(scene.turn(now).begun, [0], "{now}");
+        scene.fails(0, now, if now == 0 { 30 } else { 12 }, if now == 0 { &scored } else { &Value::Null });
+    }
+    scene.turn(3000);
+    kept(&scene);
+    let message = scene.status.benchmarks[0].message.clone().unwrap();
+    assert!(message.contains("ended otherwise (ModelRateLimited)"), "{message}");
+
+    let mut scene = results(volume);
+    scene.turn(0);
+    scene.fails(0, 5, 30, &scored);
+    scene.job.spec.stop = true;
+    scene.turn(6);
+    kept(&scene);
 }
 
 #[test]

@@ -73,6 +73,14 @@ async fn a_plan_tells_the_truth_and_leaves_nothing() -> Result<()> {
     let refused = member.types(&["plan", "-f", &file]).await?;
     assert_eq!(refused.code, Some(8), "{}", refused.err);
     ensure!(refused.err.contains("lingoly: HF_TOKEN, the gated data set"), "{}", refused.err);
+    let rows: Vec<Vec<&str>> =
+        refused.out.lines().skip(1).map(|line| line.split_whitespace().take(3).collect()).collect();
+    let expected = [
+        ["gsm8k", "TARGET_API_KEY", "MODEL_KEY"],
+        ["lingoly", "TARGET_API_KEY", "MODEL_KEY"],
+        ["lingoly", "HF_TOKEN", "HF_TOKEN"],
+    ];
+    assert_eq!(rows, expected, "what each would get is told all the same: {}", refused.out);
     ensure!(refused.err.contains(&format!("daypass secret set HF_TOKEN -n {}", team.namespace)), "{}", refused.err);
 
     team.set_secret("HF_TOKEN", b"value").await?;
@@ -129,7 +137,14 @@ async fn a_run_is_followed_to_the_exit_code_that_it_deserves() -> Result<()> {
     let status = team.wait_job("job", "all have a score", |status| status.phase == EvaluationPhase::Completed).await?;
     assert_eq!(status.headline.as_deref(), Some("0.5 0.9"));
     let shown = member.types(&["show", "job", "-o", "json"]).await?;
-    assert_eq!(serde_json::from_str::<Value>(&shown.out)?["benchmarks"][0]["attempt"], 1);
+    let kept = &serde_json::from_str::<Value>(&shown.out)?["benchmarks"][0];
+    let secret = &kept["secrets"][0];
+    assert_eq!((&kept["attempt"], &secret["state"], &secret["version"]), (&json!(1), &json!("Removed"), &json!("1")));
+    std::fs::remove_file(page)?;
+    let report = member.types(&["show", "job", "--report", page]).await?;
+    ensure!(report.code == Some(0) && std::fs::read_to_string(page)?.contains(">0.9<"), "{}", report.err);
+    let known = member.types(&["benchmarks", "gsm8k"]).await?;
+    ensure!(known.code == Some(0) && known.out.lines().any(|line| line.starts_with("gsm8k ")), "{}", known.out);
     let listed = member.types(&["list"]).await?;
     ensure!(listed.out.contains("Completed") && listed.out.contains("0.5 0.9"), "{}", listed.out);
 

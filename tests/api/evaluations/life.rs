@@ -222,9 +222,10 @@ async fn a_suspended_job_is_checked_and_holds_nothing() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_pod_in_its_queue_holds_no_secret() -> Result<()> {
+async fn a_pod_behind_its_queue_gets_its_secret_before_its_gate_is_lifted() -> Result<()> {
     let team = Team::new(operator().await?, "queued").await?;
     team.set_secret("MODEL_KEY", b"value").await?;
+    let mark = team.mark()?;
     let job = team
         .evaluate(
             "queued",
@@ -243,7 +244,11 @@ async fn a_pod_in_its_queue_holds_no_secret() -> Result<()> {
     .await?;
     let pod = team.pod(&run).await?;
     assert_eq!(pod.metadata.labels.unwrap_or_default()["kueue.x-k8s.io/queue-name"], "gpus");
-    assert_eq!(team.copy(&run).await?.len(), 1, "the Secret is there before the Pod may be scheduled");
+    let writes = team.writes(mark).await?;
+    let order: Vec<&str> =
+        writes.iter().map(String::as_str).filter(|write| !write.starts_with("patch evaljobs")).collect();
+    assert_eq!(order, ["create pods", "create secrets", "patch pods"], "{writes:?}");
+    assert_eq!(team.copy(&run).await?.len(), 1);
     let told = team.starts(&job, "boolq", &run).await?;
     assert_eq!(told.secrets[0].version.as_deref(), Some("1"));
     team.play_score(&run, 0.5).await?;

@@ -143,6 +143,10 @@ async fn each_of_24_is_asked_for() -> Result<()> {
     let mut largest = job_of(&names);
     largest["spec"]["autoBind"] = json!(true);
     verdict.code("a member, 24 and autoBind", &post(&world.member, &jobs(home), &largest).await?, 201);
+    // There are 24 rules: a 25th would be asked for by none.
+    let more: Vec<String> = (0..25).map(|index| format!("S{index}")).collect();
+    let answer = post(&world.member, &jobs(home), &job_of(&more)).await?;
+    verdict.refused("25", &answer, USE, "an EvalJob names at most 24 different team secrets");
     verdict.end();
     Ok(())
 }
