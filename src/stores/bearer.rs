@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use super::answered::Text;
 use super::http::{Answer, Body, Http, Request};
+use super::settings::StoreSettings;
 use super::sign_in::{Issuer, KeptToken, Token, still_refused};
 use super::{Stage, StoreError};
 
@@ -81,8 +82,13 @@ pub struct Exchange {
 
 impl Exchange {
     /// The exchange at an address of the cluster's configuration, by the store's proxy.
-    pub fn new(address: &str, proxy: Option<&str>, what: &'static str) -> Result<Self, StoreError> {
-        Ok(Self { http: Http::of_cluster(address, proxy)?, what })
+    pub fn new(
+        address: &str,
+        proxy: Option<&str>,
+        settings: &StoreSettings,
+        what: &'static str,
+    ) -> Result<Self, StoreError> {
+        Ok(Self { http: Http::of_cluster(address, proxy, settings)?, what })
     }
 
     /// Asks. An answer is given back where the server as such is well.

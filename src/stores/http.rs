@@ -165,6 +165,21 @@ pub fn trouble_of(status: u16, retry_after: Option<Duration>) -> Option<StoreErr
     }
 }
 
+/// A store's proxy. With certificates of the store's own it could be any server, so it goes where stores may go.
+fn proxy_of(proxy: &str, guard: &Guard, settings: &StoreSettings) -> Result<Proxy, StoreError> {
+    let wrong = |why: String| StoreError::unavailable(Stage::Address, why);
+    let url = Url::parse(proxy).map_err(|_| wrong("connection.proxy is no URL".into()))?;
+    let host = url.host_str().unwrap_or_default();
+    guard.check_literal(host)?;
+    if !settings.allows_host(host) {
+        return Err(wrong(format!(
+            "the proxy's host {host:?} is not allowed: the cluster admin allows hosts in the operator's configuration, \
+             stores.allowedHosts"
+        )));
+    }
+    Proxy::all(url).map_err(|_| wrong("connection.proxy cannot be used".into()))
+}
+
 impl Http {
     /// A client for the server of a store.
     ///
@@ -209,19 +224,7 @@ impl Http {
             Some(_) if connection.server_name.is_some() => {
                 return Err(wrong("connection.proxy and connection.serverName do not go together".into()));
             }
-            Some(proxy) => {
-                let url = Url::parse(proxy).map_err(|_| wrong("connection.proxy is no URL".into()))?;
-                let proxy_host = url.host_str().unwrap_or_default();
-                guard.check_literal(proxy_host)?;
-                // With certificates of the store's own, a proxy could be any server.
-                if !settings.allows_host(proxy_host) {
-                    return Err(wrong(format!(
-                        "the proxy's host {proxy_host:?} is not allowed: the cluster admin allows hosts in the operator's \
-                         configuration, stores.allowedHosts"
-                    )));
-                }
-                builder.proxy(Proxy::all(url).map_err(|_| wrong("connection.proxy cannot be used".into()))?)
-            }
+            Some(proxy) => builder.proxy(proxy_of(proxy, &guard, settings)?),
             None => builder.no_proxy(),
         };
         let mut header_host = None;
@@ -243,11 +246,12 @@ impl Http {
         Ok(Self { client, base, shown: address.to_owned(), host: header_host })
     }
 
-    /// A client for a server that the cluster admin names: any address passes, plain HTTP too. `proxy` is the store's.
+    /// A client for a server that the cluster admin names: any address passes, plain HTTP too. `proxy` is the store's, and
+    /// goes where stores may go.
     ///
     /// # Errors
-    /// The address is no URL, or there are no certificates to trust.
-    pub fn of_cluster(address: &str, proxy: Option<&str>) -> Result<Self, StoreError> {
+    /// The address is no URL, the proxy may not be used, or there are no certificates to trust.
+    pub fn of_cluster(address: &str, proxy: Option<&str>, settings: &StoreSettings) -> Result<Self, StoreError> {
         let wrong = || {
             StoreError::unavailable(
                 Stage::Address,
@@ -256,7 +260,11 @@ impl Http {
         };
         let base = Url::parse(address).map_err(|_| wrong())?;
         let builder = match proxy {
-            Some(proxy) => builder().proxy(Proxy::all(proxy).map_err(|_| wrong())?),
+            Some(proxy) => {
+                // Only the proxy's name is looked up here: the server's own is the proxy's to find.
+                let guard = Guard { allow_local: settings.allow_local_addresses, alias: None };
+                builder().proxy(proxy_of(proxy, &guard, settings)?).dns_resolver(Arc::new(guard))
+            }
             None => builder().no_proxy(),
         };
         let client = builder.build().map_err(|_| wrong())?;
@@ -563,6 +571,13 @@ mod tests {
         }
         let proxy = Connection { proxy: Some("https://evil.example.com".into()), ..Connection::default() };
         assert!(why(Http::of_store("https://ok.example.com", Some(&proxy), &settings)).contains("stores.allowedHosts"));
+        // The way to a server of the cluster admin's is the store's own all the same.
+        let by = |proxy: &str| why(Http::of_cluster("https://api.wandb.ai", Some(proxy), &settings));
+        assert!(by("https://evil.example.com").contains("stores.allowedHosts"));
+        let local = |proxy: &str| why(Http::of_cluster("https://api.wandb.ai", Some(proxy), &StoreSettings::default()));
+        for proxy in ["http://169.254.169.254", "http://127.0.0.1:10250", "http://[::1]:1"] {
+            assert!(local(proxy).contains("local"), "{proxy}: {}", local(proxy));
+        }
         let bundle = Connection { ca_bundle: Some("no certificate".into()), ..Connection::default() };
         assert!(why(Http::of_store("https://ok.example.com", Some(&bundle), &open)).contains("caBundle"));
     }

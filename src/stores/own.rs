@@ -86,8 +86,7 @@ pub fn addresses(spec: &TeamSecretStoreSpec) -> Vec<String> {
     let mut found = Vec::new();
     let mut add = |address: Option<&str>, connection: Option<&Connection>, vendors: &[&str]| {
         let plain = connection.is_none_or(|connection| *connection == Connection::default());
-        let host = address.and_then(|address| address.strip_prefix("https://"));
-        let host = host.map(|rest| rest.split(['/', ':']).next().unwrap_or_default());
+        let host = address.and_then(https_host);
         let is_vendors = host.is_some_and(|host| vendors.iter().any(|domain| host.ends_with(domain)));
         if let Some(address) = address.filter(|_| !is_vendors || !plain) {
             found.push(address.trim_end_matches('/').to_owned());
@@ -113,6 +112,19 @@ pub fn addresses(spec: &TeamSecretStoreSpec) -> Vec<String> {
         add(wandb.base_url.as_deref(), wandb.connection.as_ref(), &[".wandb.ai"]);
     }
     found
+}
+
+/// The host of an address, as the client reads it that goes there: it takes a backslash for a slash.
+#[cfg(feature = "rest")]
+fn https_host(address: &str) -> Option<String> {
+    let url = url::Url::parse(address).ok().filter(|url| url.scheme() == "https")?;
+    url.host_str().map(str::to_owned)
+}
+
+/// Without a client nothing goes anywhere.
+#[cfg(not(feature = "rest"))]
+fn https_host(_: &str) -> Option<String> {
+    None
 }
 
 /// Whether the caller has said that an address may have his credentials: `$VAULT_ADDR` and `$BAO_ADDR`, which Vault's own
@@ -170,6 +182,9 @@ mod tests {
             "https://ml.vault.azure.net.evil.example",
             "http://ml.vault.azure.net",
             "https://evil.example/.vault.azure.net",
+            "https://evil.example\\.vault.azure.net",
+            "https://evil.example#.vault.azure.net",
+            "no address",
         ] {
             assert_eq!(addresses(&azure(url, None)), [url], "{url}");
         }

@@ -69,7 +69,8 @@ impl WandbStore {
         let http = match &spec.base_url {
             Some(address) => Http::of_store(address, spec.connection.as_ref(), settings)?,
             None => {
-                Http::of_cluster(&settings.endpoints.wandb, spec.connection.as_ref().and_then(|c| c.proxy.as_deref()))?
+                let proxy = spec.connection.as_ref().and_then(|connection| connection.proxy.as_deref());
+                Http::of_cluster(&settings.endpoints.wandb, proxy, settings)?
             }
         };
         Ok(Self { http, entity: spec.entity.clone(), key, names: Mutex::default(), values })
@@ -153,7 +154,7 @@ pub enum Takes {
 /// # Errors
 /// W&B could not be asked, or did not answer as it should.
 pub async fn takes_results(endpoint: &str, entity: &str, key: &SecretValue) -> Result<Takes, StoreError> {
-    let http = Http::of_cluster(endpoint, None)?;
+    let http = Http::of_cluster(endpoint, None, &StoreSettings::default())?;
     let answer = ask(&http, key, &json!({"query": VIEWER})).await?;
     if let Some(trouble) = answer.common_trouble() {
         return Err(trouble);

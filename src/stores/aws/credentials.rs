@@ -244,10 +244,8 @@ fn no_answer() -> StoreError {
 fn sts_server(spec: &AwsBackend, settings: &StoreSettings) -> Result<(String, Http), StoreError> {
     let named = &settings.endpoints.aws_sts;
     if !named.is_empty() {
-        return Ok((
-            named.clone(),
-            Http::of_cluster(named, spec.connection.as_ref().and_then(|connection| connection.proxy.as_deref()))?,
-        ));
+        let proxy = spec.connection.as_ref().and_then(|connection| connection.proxy.as_deref());
+        return Ok((named.clone(), Http::of_cluster(named, proxy, settings)?));
     }
     let address = Params::builder()
         .region(spec.region.clone())

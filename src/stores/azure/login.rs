@@ -39,7 +39,7 @@ impl Login {
     ) -> Result<Self, StoreError> {
         let proxy = spec.connection.as_ref().and_then(|connection| connection.proxy.as_deref());
         Ok(Self {
-            entra: Exchange::new(&settings.endpoints.azure_authority, proxy, "Microsoft Entra")?,
+            entra: Exchange::new(&settings.endpoints.azure_authority, proxy, settings, "Microsoft Entra")?,
             tenant: spec.tenant_id.clone(),
             client: spec.client_id.clone(),
             scope: scope(&spec.vault_url),

@@ -43,14 +43,11 @@ impl Login {
     ) -> Result<Self, StoreError> {
         let proxy = spec.connection.as_ref().and_then(|connection| connection.proxy.as_deref());
         let endpoints = &settings.endpoints;
+        let exchange = |address: &str, what| Exchange::new(address, proxy, settings, what);
         Ok(Self {
-            federation: Exchange::new(&endpoints.google_sts, proxy, "Google's token exchange")?,
-            key_files: Exchange::new(&endpoints.google_oauth, proxy, "Google's token endpoint")?,
-            impersonation: Exchange::new(
-                &endpoints.google_iam_credentials,
-                proxy,
-                "Google's service account impersonation",
-            )?,
+            federation: exchange(&endpoints.google_sts, "Google's token exchange")?,
+            key_files: exchange(&endpoints.google_oauth, "Google's token endpoint")?,
+            impersonation: exchange(&endpoints.google_iam_credentials, "Google's service account impersonation")?,
             provider: spec.workload_identity_provider.clone(),
             impersonate: spec.impersonate.clone(),
             proof,
