@@ -2,7 +2,7 @@
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Condition, ConditionStatus, Time};
 
@@ -24,7 +24,8 @@ use super::{Condition, ConditionStatus, Time};
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Secrets", type_ = "integer", json_path = ".status.secretCount"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = Rule::new("self.metadata.name.size() <= 63").message("metadata.name must be at most 63 characters")
+    validation = Rule::new("self.metadata.name.size() <= 63").message("metadata.name must be at most 63 characters"),
+    validation = Rule::new("!has(self.spec.sealed) || self.metadata.name == 'default'").message("a namespace has one sealed store, and its name is default: there is one set of TeamSecrets, and one list of what is revoked")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("[has(self.sealed), has(self.aws), has(self.gcp), has(self.azure), has(self.vault), has(self.kubernetes), has(self.wandb)].filter(x, x).size() == 1").message("a store has exactly one backend: one of sealed, aws, gcp, azure, vault, kubernetes, wandb"))]
@@ -173,7 +174,7 @@ pub struct Connection {
     pub server_name: Option<String>,
     /// A proxy that the backend is reached by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 512), regex(pattern = r"^https?://[^@/?#]+/?$"))]
+    #[schemars(length(min = 1, max = 512), regex(pattern = r"^https?://[^@/?#\\]+/?$"))]
     pub proxy: Option<String>,
     /// Lets an `http://` address pass. Values and tokens then travel in clear.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -197,7 +198,7 @@ pub struct AwsBackend {
     pub name_template: Option<String>,
     /// Another address than the region's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 512), regex(pattern = r"^https?://[^@?#]+$"))]
+    #[schemars(length(min = 1, max = 512), regex(pattern = r"^https?://[^@?#\\]+$"))]
     pub endpoint: Option<String>,
     /// How the server is reached and proven.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -227,7 +228,7 @@ pub struct GcpBackend {
     pub name_template: Option<String>,
     /// Another address than Google's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 512), regex(pattern = r"^https?://[^@?#]+$"))]
+    #[schemars(length(min = 1, max = 512), regex(pattern = r"^https?://[^@?#\\]+$"))]
     pub endpoint: Option<String>,
     /// How the server is reached and proven.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -242,7 +243,7 @@ pub struct GcpBackend {
 pub struct AzureBackend {
     /// The vault's address: `https://NAME.vault.azure.net`.
     #[serde(rename = "vaultURL")]
-    #[schemars(length(min = 1, max = 256), regex(pattern = r"^https?://[^@/?#]+/?$"))]
+    #[schemars(length(min = 1, max = 256), regex(pattern = r"^https?://[^@/?#\\]+/?$"))]
     pub vault_url: String,
     /// The tenant's ID.
     #[serde(default, rename = "tenantID", skip_serializing_if = "Option::is_none")]
@@ -268,7 +269,7 @@ pub struct AzureBackend {
 #[serde(rename_all = "camelCase")]
 pub struct VaultBackend {
     /// The server's address.
-    #[schemars(length(min = 1, max = 512), regex(pattern = r"^https?://[^@?#]+$"))]
+    #[schemars(length(min = 1, max = 512), regex(pattern = r"^https?://[^@?#\\]+$"))]
     pub address: String,
     /// The Vault namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -337,7 +338,7 @@ pub struct WandbBackend {
     pub entity: String,
     /// Another address than W&B's own.
     #[serde(default, rename = "baseURL", skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 512), regex(pattern = r"^https?://[^@?#]+$"))]
+    #[schemars(length(min = 1, max = 512), regex(pattern = r"^https?://[^@?#\\]+$"))]
     pub base_url: Option<String>,
     /// The sealed team secret that holds the W&B API key.
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9_]+$"))]
@@ -407,8 +408,17 @@ pub struct RevokedSecret {
     /// The secret's name.
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9_]+$"))]
     pub name: String,
-    /// Since when.
+    /// Since when, in UTC.
+    #[serde(deserialize_with = "time_or_epoch")]
+    #[schemars(regex(pattern = r"^.{19}(\.[0-9]{1,9})?Z$"))]
     pub since: Time,
+}
+
+/// A moment that this program cannot read counts as one long ago. The API server's format lets more pass than it, and an
+/// object that cannot be read would keep a whole watch from beginning.
+fn time_or_epoch<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Time, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Ok(Time(text.parse().unwrap_or(jiff::Timestamp::UNIX_EPOCH)))
 }
 
 /// What became of a revocation.
@@ -506,4 +516,23 @@ pub struct StoreCheck {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
     pub message: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_moment_keeps_a_store_from_being_read() {
+        for since in ["2026-01-01T00:00:00+99:99", "2026-01-01T00:00:00.0123456789Z", "9999-99-99T99:99:99Z", ""] {
+            let revoked: RevokedSecret =
+                serde_json::from_value(serde_json::json!({"name": "A", "since": since})).unwrap();
+            assert_eq!(revoked.since, Time(jiff::Timestamp::UNIX_EPOCH), "{since:?}");
+        }
+        let revoked = serde_json::json!({"name": "A", "since": "2026-01-01T00:00:00Z"});
+        assert_eq!(
+            serde_json::to_value(serde_json::from_value::<RevokedSecret>(revoked.clone()).unwrap()).unwrap(),
+            revoked
+        );
+    }
 }

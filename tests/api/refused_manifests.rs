@@ -328,6 +328,21 @@ async fn a_store_that_cannot_be_is_refused() -> Result<()> {
             &["spec.revoked[0].since", "date-time"],
         ),
         (
+            "since a time with an offset",
+            json!({"sealed": {}, "revoked": [{"name": "A", "since": "2026-01-01T00:00:00+99:99"}]}),
+            &["spec.revoked[0].since", "should match"],
+        ),
+        (
+            "since a time of ten digits",
+            json!({"sealed": {}, "revoked": [{"name": "A", "since": "2026-01-01T00:00:00.0123456789Z"}]}),
+            &["spec.revoked[0].since", "should match"],
+        ),
+        (
+            "a second sealed store",
+            json!({"sealed": {}}),
+            &["a namespace has one sealed store, and its name is default"],
+        ),
+        (
             "a name revoked twice",
             json!({"sealed": {}, "revoked": [{"name": "A", "since": "2026-01-01T00:00:00Z"}, {"name": "A", "since": "2026-01-02T00:00:00Z"}]}),
             &["spec.revoked[1]", "Duplicate value"],
@@ -349,10 +364,10 @@ async fn a_store_that_cannot_be_is_refused() -> Result<()> {
         &post(&team.admin, &path(&team, "teamsecretstores"), &long).await?,
         &["metadata.name", "63"],
     );
-    for (case, spec) in [("sealed", json!({"sealed": {}})), ("vault", vault("https://vault.example:8200"))] {
+    for (name, spec) in [("default", json!({"sealed": {}})), ("vault", vault("https://vault.example:8200"))] {
         let answer =
-            post(&team.admin, &path(&team, "teamsecretstores"), &object("TeamSecretStore", "s", &spec)).await?;
-        verdict.accepted(case, &answer);
+            post(&team.admin, &path(&team, "teamsecretstores"), &object("TeamSecretStore", name, &spec)).await?;
+        verdict.accepted(name, &answer);
     }
     verdict.end();
     Ok(())
