@@ -184,6 +184,7 @@ async fn daypass_run(team: &Team, name: &str) -> Result<String> {
 async fn a_changed_value_reaches_new_runs_at_once_and_running_ones_are_told() -> Result<()> {
     let (team, server) = team_with_vault("rotates").await?;
     put(&team, &server, "KEY", "old").await?;
+    put(&team, &server, "MODEL_KEY", "old").await?;
     let run = team.run("before", naming("KEY")).await?;
     team.pod(&run).await?;
     team.play_start(&run).await?;
@@ -192,8 +193,11 @@ async fn a_changed_value_reaches_new_runs_at_once_and_running_ones_are_told() ->
     put(&team, &server, "KEY", "new").await?;
     // What the CLI writes after a change: without it the old value would serve until its TTL is over.
     let stores = Api::<TeamSecretStore>::namespaced(team.admin.clone(), &team.namespace);
-    let stamp = json!({"metadata": {"annotations": {CHANGED: format!("KEY {}", jiff::Timestamp::now())}}});
-    stores.patch("vault", &PatchParams::default(), &Patch::Merge(stamp)).await?;
+    let changed = async |name: &str| {
+        let stamp = json!({"metadata": {"annotations": {CHANGED: format!("{name} {}", jiff::Timestamp::now())}}});
+        stores.patch("vault", &PatchParams::default(), &Patch::Merge(stamp)).await
+    };
+    changed("KEY").await?;
     team.wait("before", "the running run is told of the newer version", |status| {
         status.conditions.iter().any(|condition| condition.reason == Reason::NewerVersion)
     })
@@ -201,6 +205,18 @@ async fn a_changed_value_reaches_new_runs_at_once_and_running_ones_are_told() ->
     let run = team.run("after", naming("KEY")).await?;
     team.pod(&run).await?;
     assert_eq!(team.copy(&run).await?["KEY"], "new");
+
+    let key = json!({"name": "MODEL_KEY", "store": "vault"});
+    let model = json!({"name": "m", "baseURL": "https://models.test/v1", "apiKey": key});
+    let job = team.evaluate("job", json!({"model": model, "benchmarks": [{"task": "gsm8k"}]})).await?;
+    let run = team.attempt(&job, "gsm8k", 1).await?;
+    team.starts(&job, "gsm8k", &run).await?;
+    put(&team, &server, "MODEL_KEY", "new").await?;
+    changed("MODEL_KEY").await?;
+    team.wait_job("job", "the evaluation is told too", |status| {
+        status.conditions.iter().any(|condition| condition.reason == Reason::NewerVersion)
+    })
+    .await?;
     Ok(())
 }
 

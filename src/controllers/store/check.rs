@@ -7,7 +7,8 @@ use kube::ResourceExt;
 
 use super::super::Context;
 use crate::api::{
-    BackendKind, BreakerState, CheckStep, ConditionStatus, Reason, SecretReference, StoreCheck, TeamSecretStore,
+    BackendKind, BoundBy, BreakerState, CheckStep, ConditionStatus, Reason, SecretReference, StoreCheck,
+    TeamSecretStore,
 };
 use crate::resolve::front::Front;
 use crate::resolve::gate::Breaker;
@@ -183,16 +184,28 @@ fn followed(team: &str, store: &str, ctx: &Context) -> BTreeSet<String> {
     let of_store = |namespace: &str, reference: &SecretReference| {
         reference.team(namespace) == team && reference.store() == store && reference.version.is_none()
     };
-    let sandboxes = ctx.sandboxes.state();
-    sandboxes
-        .iter()
-        .filter(|sandbox| !sandbox.status.as_ref().is_some_and(|status| status.phase.is_terminal()))
-        .flat_map(|sandbox| {
+    let mut names = BTreeSet::new();
+    for sandbox in ctx.sandboxes.state() {
+        if !sandbox.status.as_ref().is_some_and(|status| status.phase.is_terminal()) {
             let namespace = sandbox.namespace().unwrap_or_default();
-            let named = sandbox.spec.secrets.iter().filter(move |reference| of_store(&namespace, reference));
-            named.map(|reference| reference.name.clone()).collect::<Vec<_>>()
-        })
-        .collect()
+            let named = sandbox.spec.secrets.iter().filter(|reference| of_store(&namespace, reference));
+            names.extend(named.map(|reference| reference.name.clone()));
+        }
+    }
+    for job in ctx.evaljobs.state() {
+        let status = job.status.as_ref();
+        if !status.is_some_and(|status| status.phase.is_terminal()) {
+            let namespace = job.namespace().unwrap_or_default();
+            let named = job.spec.references().filter(|reference| of_store(&namespace, reference));
+            names.extend(named.map(|reference| reference.name));
+            // What `autoBind` has taken stands in the status only.
+            let taken = status.into_iter().flat_map(|status| &status.benchmarks).flat_map(|told| &told.secrets);
+            let taken = taken.filter(|secret| secret.bound == BoundBy::AutoBind);
+            let taken = taken.filter(|secret| secret.team == team && secret.store == store);
+            names.extend(taken.map(|secret| secret.name.clone()));
+        }
+    }
+    names
 }
 
 /// The way to a value, step by step: those before the one that failed were passed, those after it not tried.

@@ -30,3 +30,14 @@ fn numbers_are_what_is_expected_or_it_is_told() {
     assert_eq!(unmet(&["f1 >= 0.9".into()], Some(&score), &all), ["f1 >= 0.9: there is no such number"]);
     assert_eq!(unmet(&["accuracy >= 0.9".into()], None, &[]).len(), 1, "no numbers are not enough");
 }
+
+#[test]
+fn a_number_of_any_size_fits_into_the_status() {
+    for value in [1e300, -1e300, 5e-324, f64::MAX, 0.1, 0.0, 123_456.789] {
+        let score = Metric { metric: "m".into(), value: Some(value), ..Metric::default() };
+        let unmet = unmet(&["m == 7".into()], Some(&score), &[]);
+        let shown = unmet[0].strip_prefix("m == 7: it is ").unwrap();
+        assert_eq!(shown.parse(), Ok(value));
+        assert!(shown.len() < 30, "{shown}");
+    }
+}
