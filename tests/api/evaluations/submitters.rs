@@ -146,7 +146,9 @@ async fn each_of_24_is_asked_for() -> Result<()> {
     // There are 24 rules: a 25th would be asked for by none.
     let more: Vec<String> = (0..25).map(|index| format!("S{index}")).collect();
     let answer = post(&world.member, &jobs(home), &job_of(&more)).await?;
-    verdict.refused("25", &answer, USE, "an EvalJob names at most 24 different team secrets");
+    verdict.code("25", &answer, 422);
+    let said = answer.message();
+    ensure!(said.contains(USE) && said.contains("an EvalJob names at most 24 different team secrets"), "{said}");
     verdict.end();
     Ok(())
 }
