@@ -8,8 +8,7 @@ use std::time::Duration;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, Method, Proxy, Url, header};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::settings::StoreSettings;
@@ -54,7 +53,7 @@ pub struct Request<'a> {
 }
 
 /// A question's body. It may hold a value, so it is wiped after use.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub enum Body {
     /// None.
     #[default]
@@ -132,7 +131,7 @@ pub struct Answer {
 impl Answer {
     /// The body as JSON of the expected shape; none where it is anything else. Never with the parser's words, which
     /// repeat parts of what they read.
-    pub fn json<T: DeserializeOwned>(&self) -> Option<T> {
+    pub fn json<'a, T: Deserialize<'a>>(&'a self) -> Option<T> {
         serde_json::from_slice(&self.body).ok()
     }
 

@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, stream};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Client, ResourceExt as _};
 use zeroize::Zeroize as _;
 
@@ -60,23 +60,24 @@ impl KubernetesStore {
             return Err(StoreError::NotFound("Secrets have no older versions: take `version` away".into()));
         }
         let object = self.object(&query.name)?;
-        let found = call("read a Secret of the team", self.secrets.get_opt(&object)).await;
-        let mut secret = match found {
-            Ok(Ok(Some(secret))) => secret,
-            Ok(Ok(None)) => return Err(StoreError::NotFound(format!("there is no Secret {object}"))),
-            Ok(Err(answer)) => return Err(self.trouble(&answer, &object)),
-            Err(error) => return Err(unreachable(&error)),
-        };
+        let mut secret = self.read(&object).await?;
         let version = secret.resource_version().unwrap_or_default();
-        let mut data = secret.data.take().unwrap_or_default();
-        let value = data.remove(&self.key).map(|ByteString(bytes)| SecretValue::new(bytes));
-        for other in data.values_mut() {
-            other.0.zeroize();
+        let value = secret.data.as_mut().and_then(|data| data.remove(&self.key));
+        wipe(&mut secret);
+        let ByteString(value) = value.ok_or_else(|| self.no_key(&object))?;
+        Ok(Fetched { value: SecretValue::new(value), version })
+    }
+
+    async fn read(&self, object: &str) -> Result<Secret, StoreError> {
+        match call("read a Secret of the team", self.secrets.get(object)).await {
+            Ok(Ok(secret)) => Ok(secret),
+            Ok(Err(answer)) => Err(self.trouble(&answer, object)),
+            Err(error) => Err(unreachable(&error)),
         }
-        let value = value.ok_or_else(|| {
-            StoreError::NotFound(format!("the Secret {object} has no key {:?}: kubernetes.key says which", self.key))
-        })?;
-        Ok(Fetched { value, version })
+    }
+
+    fn no_key(&self, object: &str) -> StoreError {
+        StoreError::NotFound(format!("the Secret {object} has no key {:?}: kubernetes.key says which", self.key))
     }
 
     fn trouble(&self, answer: &ApiAnswer, object: &str) -> StoreError {
@@ -137,29 +138,28 @@ impl SecretStore for KubernetesStore {
         async move {
             let object = self.object(name)?;
             let data = [(self.key.clone(), ByteString(value.expose().to_vec()))].into();
-            let mut secret = Secret {
-                metadata: ObjectMeta { name: Some(object.clone()), ..ObjectMeta::default() },
-                data: Some(data),
-                type_: Some("Opaque".into()),
-                ..Secret::default()
-            };
+            let mut secret = Secret { data: Some(data), ..Secret::default() };
             let answer = if write == Write::New {
-                call("make the Secret", self.secrets.create(&PostParams::default(), &secret)).await
+                secret.metadata.name = Some(object.clone());
+                secret.type_ = Some("Opaque".into());
+                let parameters = PostParams::default();
+                let made = call("make the Secret", self.secrets.create(&parameters, &secret)).await;
+                made.map(|answer| answer.map(|made| made.resource_version()))
             } else {
                 let old = match call("look at the Secret", self.secrets.get_metadata(&object)).await {
                     Ok(Ok(old)) => old,
                     Ok(Err(answer)) => return Err(self.trouble(&answer, &object)),
                     Err(error) => return Err(unreachable(&error)),
                 };
-                // As it was seen: not one that somebody has changed since.
+                // As it was seen: not one that somebody has changed since. What else is in it stays.
                 secret.metadata.resource_version = old.metadata.resource_version;
-                call("change the Secret", self.secrets.replace(&object, &PostParams::default(), &secret)).await
+                let (patch, parameters) = (Patch::Merge(&secret), PatchParams::default());
+                let changed = self.secrets.patch_metadata(&object, &parameters, &patch);
+                call("change the Secret", changed).await.map(|answer| answer.map(|changed| changed.resource_version()))
             };
-            for bytes in secret.data.iter_mut().flat_map(|data| data.values_mut()) {
-                bytes.0.zeroize();
-            }
+            wipe(&mut secret);
             match answer {
-                Ok(Ok(made)) => Ok(made.resource_version().unwrap_or_default()),
+                Ok(Ok(version)) => Ok(version.unwrap_or_default()),
                 Ok(Err(answer)) => Err(self.trouble(&answer, &object)),
                 Err(error) => Err(unreachable(&error)),
             }
@@ -170,13 +170,35 @@ impl SecretStore for KubernetesStore {
     fn delete<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
         async move {
             let object = self.object(name)?;
-            match call("delete the Secret", self.secrets.delete(&object, &DeleteParams::default())).await {
+            let mut secret = self.read(&object).await?;
+            let keys: Vec<String> = secret.data.iter().flat_map(|data| data.keys()).cloned().collect();
+            wipe(&mut secret);
+            if !keys.contains(&self.key) {
+                return Err(self.no_key(&object));
+            }
+            if keys.len() > 1 {
+                return Err(StoreError::Conflict(format!(
+                    "the Secret {object} has other keys than {:?}, which would go with it: take that key out of it with kubectl",
+                    self.key
+                )));
+            }
+            // As it was seen: nobody has put anything in since.
+            let seen = Preconditions { resource_version: secret.metadata.resource_version, uid: secret.metadata.uid };
+            let parameters = DeleteParams { preconditions: Some(seen), ..DeleteParams::default() };
+            match call("delete the Secret", self.secrets.delete(&object, &parameters)).await {
                 Ok(Ok(_)) => Ok(()),
                 Ok(Err(answer)) => Err(self.trouble(&answer, &object)),
                 Err(error) => Err(unreachable(&error)),
             }
         }
         .boxed()
+    }
+}
+
+/// Overwrites the values of a Secret, as soon as they are not needed any more.
+fn wipe(secret: &mut Secret) {
+    for ByteString(bytes) in secret.data.iter_mut().flat_map(|data| data.values_mut()) {
+        bytes.zeroize();
     }
 }
 

@@ -99,7 +99,7 @@ pub enum StoreError {
     /// The backend has no such call.
     #[error("{0}")]
     Unsupported(String),
-    /// The name is taken, or was changed at the same time.
+    /// The name is taken, was changed at the same time, or stands for more than this secret.
     #[error("{0}")]
     Conflict(String),
 }

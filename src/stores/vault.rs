@@ -7,8 +7,9 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, stream};
 use jiff::Timestamp;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use serde_json::value::RawValue;
 
 use super::answered::Answered;
 use super::http::{Answer, Body, Http, Request};
@@ -112,7 +113,7 @@ impl VaultStore {
                 Err(StoreError::NotFound("the engine V1 keeps no versions: take `version` away".into()))
             }
             VaultEngine::V1 => {
-                let answer = self.ask("GET", "", &path, &[], None).await?;
+                let answer = self.ask("GET", "", &path, &[], &Body::Empty).await?;
                 let found: V1 = self.expect(&answer)?;
                 Ok(Fetched { value: self.value(found.data)?, version: UNVERSIONED.into() })
             }
@@ -125,7 +126,7 @@ impl VaultStore {
             return Err(StoreError::NotFound("versions are whole numbers from 1".into()));
         }
         let pins: Vec<(&str, &str)> = pinned.map(|version| ("version", version)).into_iter().collect();
-        let answer = self.ask("GET", "data", path, &pins, None).await?;
+        let answer = self.ask("GET", "data", path, &pins, &Body::Empty).await?;
         if answer.status == 404 {
             // What was deleted is 404 too, and says so in its body.
             let gone: Option<V2> = answer.json();
@@ -165,7 +166,7 @@ impl VaultStore {
         part: &str,
         path: &str,
         query: &[(&str, &str)],
-        body: Option<&Value>,
+        body: &Body,
     ) -> Result<Answer, StoreError> {
         let mut segments: Vec<&str> = vec!["v1"];
         segments.extend(self.mount.iter().map(String::as_str));
@@ -175,10 +176,7 @@ impl VaultStore {
             || StoreError::Denied("Vault does not let the store's role do this: add the path to its policy".into());
         for attempt in 0..2 {
             let token = self.token.get().await?;
-            let mut request = Request::new(method, &segments).query(query);
-            if let Some(body) = body {
-                request = request.body(Body::json(body));
-            }
+            let request = Request::new(method, &segments).query(query).body(body.clone());
             let answer = self.server.ask(request, Some(&token)).await?;
             if answer.status != 403 {
                 return Ok(answer);
@@ -197,7 +195,7 @@ impl VaultStore {
         Err(still_refused("Vault"))
     }
 
-    fn expect<T: serde::de::DeserializeOwned>(&self, answer: &Answer) -> Result<T, StoreError> {
+    fn expect<'a, T: Deserialize<'a>>(&self, answer: &'a Answer) -> Result<T, StoreError> {
         match answer.status {
             404 => Err(StoreError::NotFound("Vault has nothing under this path".into())),
             400 => Err(StoreError::Malformed(format!(
@@ -210,15 +208,42 @@ impl VaultStore {
     }
 
     async fn metadata(&self, path: &str) -> Result<Metadata, StoreError> {
-        let answer = self.ask("GET", "metadata", path, &[], None).await?;
+        let answer = self.ask("GET", "metadata", path, &[], &Body::Empty).await?;
         let found: Data<Metadata> = self.expect(&answer)?;
         found.data.ok_or_else(lies)
     }
 
+    /// Asks for one version of an entry, with all of its fields.
+    async fn entry_v2(&self, path: &str, version: u64) -> Result<Answer, StoreError> {
+        self.ask("GET", "data", path, &[("version", &version.to_string())], &Body::Empty).await
+    }
+
+    /// The fields of an entry, ours among them.
+    fn fields<'a>(&self, entry: &'a Answer) -> Result<Fields<'a>, StoreError> {
+        let found = match self.engine {
+            VaultEngine::V1 => self.expect::<Data<Fields<'a>>>(entry)?.data,
+            VaultEngine::V2 => self.expect::<Data<Data<Fields<'a>>>>(entry)?.data.and_then(|version| version.data),
+        };
+        found.ok_or_else(lies)
+    }
+
+    /// The fields of an entry with a new value of ours.
+    fn written<'a>(&'a self, before: &Fields<'a>, value: &'a str) -> BTreeMap<String, Field<'a>> {
+        let mut fields: BTreeMap<String, Field<'a>> =
+            before.iter().map(|(key, value)| (key.clone(), Field::AsItWas(value))).collect();
+        fields.insert(self.key.clone(), Field::Ours(value));
+        fields
+    }
+
     async fn put_v1(&self, path: &str, value: &str, write: Write) -> Result<String, StoreError> {
-        let there = self.ask("GET", "", path, &[], None).await?.is_success();
-        check_there(there, write)?;
-        let answer = self.ask("POST", "", path, &[], Some(&json!({ self.key.as_str(): value }))).await?;
+        let entry = self.ask("GET", "", path, &[], &Body::Empty).await?;
+        let before = match self.fields(&entry) {
+            Err(StoreError::NotFound(_)) => None,
+            found => Some(found?),
+        };
+        check_there(before.is_some(), write)?;
+        let body = Body::json(&self.written(&before.unwrap_or_default(), value));
+        let answer = self.ask("POST", "", path, &[], &body).await?;
         if answer.is_success() { Ok(UNVERSIONED.into()) } else { Err(refused(&answer)) }
     }
 
@@ -228,14 +253,17 @@ impl VaultStore {
             Err(StoreError::NotFound(_)) => None,
             Err(error) => return Err(error),
         };
-        let current = before.as_ref().map_or(0, |metadata| metadata.current_version);
-        // A secret of which every version is deleted can be set anew.
-        let there = before.as_ref().is_some_and(|metadata| {
-            metadata.versions.get(&current.to_string()).is_some_and(|version| version.state().is_none())
-        });
-        check_there(there, write)?;
-        let body = json!({"options": {"cas": current}, "data": {self.key.as_str(): value}});
-        let answer = self.ask("POST", "data", path, &[], Some(&body)).await?;
+        let live = before.as_ref().and_then(Metadata::live);
+        check_there(live.is_some(), write)?;
+        let entry = match live {
+            Some(version) => Some(self.entry_v2(path, version).await?),
+            // A secret of which every version is deleted can be set anew.
+            None => None,
+        };
+        let fields = entry.as_ref().map(|entry| self.fields(entry)).transpose()?.unwrap_or_default();
+        let cas = before.as_ref().map_or(0, |metadata| metadata.current_version);
+        let body = Body::json(&Written { options: Options { cas }, data: self.written(&fields, value) });
+        let answer = self.ask("POST", "data", path, &[], &body).await?;
         if answer.status == 400 {
             return Err(StoreError::Conflict("the secret was changed at the same time".into()));
         }
@@ -249,7 +277,7 @@ impl VaultStore {
                 .filter_map(|(number, _)| number.parse().ok())
                 .collect();
             if !older.is_empty() {
-                let answer = self.ask("PUT", "destroy", path, &[], Some(&json!({"versions": older}))).await?;
+                let answer = self.ask("PUT", "destroy", path, &[], &Body::json(&json!({"versions": older}))).await?;
                 if !answer.is_success() {
                     return Err(refused(&answer));
                 }
@@ -274,7 +302,7 @@ impl SecretStore for VaultStore {
             // A list is one of a folder; what follows the last `/` is looked for in its entries.
             let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
             let part = if self.engine == VaultEngine::V2 { "metadata" } else { "" };
-            let answer = self.ask("LIST", part, folder, &[], None).await?;
+            let answer = self.ask("LIST", part, folder, &[], &Body::Empty).await?;
             if answer.status == 404 {
                 // An empty folder has an empty list of errors, a mount that is not there has one.
                 let errors = answer.json::<Errors>().map_or(0, |answer| answer.errors.len());
@@ -346,13 +374,23 @@ impl SecretStore for VaultStore {
     fn delete<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
         async move {
             let path = self.path(name)?;
-            let part = if self.engine == VaultEngine::V2 { "metadata" } else { "" };
             // A deletion of nothing succeeds, so that is asked first.
-            let there = self.ask("GET", part, &path, &[], None).await?;
-            if there.status == 404 {
-                return Err(StoreError::NotFound("Vault has nothing under this path".into()));
+            let (part, entry) = match self.engine {
+                VaultEngine::V1 => ("", Some(self.ask("GET", "", &path, &[], &Body::Empty).await?)),
+                VaultEngine::V2 => match self.metadata(&path).await?.live() {
+                    Some(version) => ("metadata", Some(self.entry_v2(&path, version).await?)),
+                    None => ("metadata", None),
+                },
+            };
+            let fields = entry.as_ref().map(|entry| self.fields(entry)).transpose()?.unwrap_or_default();
+            if fields.keys().any(|key| *key != self.key) {
+                return Err(StoreError::Conflict(format!(
+                    "the entry has other keys than {:?}, and Vault deletes whole entries: take that key out of it with \
+                     Vault's own tools",
+                    self.key
+                )));
             }
-            let answer = self.ask("DELETE", part, &path, &[], None).await?;
+            let answer = self.ask("DELETE", part, &path, &[], &Body::Empty).await?;
             if answer.is_success() { Ok(()) } else { Err(refused(&answer)) }
         }
         .boxed()
@@ -475,6 +513,32 @@ struct Data<T> {
     data: Option<T>,
 }
 
+/// The fields of an entry as they stand in an answer, which wipes them. Whoever writes the entry writes them all.
+type Fields<'a> = BTreeMap<String, &'a RawValue>;
+
+/// A field of an entry that is written.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Field<'a> {
+    /// The value of the secret.
+    Ours(&'a str),
+    /// What somebody else keeps in the entry, to the letter.
+    AsItWas(&'a RawValue),
+}
+
+/// A new version of an entry.
+#[derive(Serialize)]
+struct Written<'a> {
+    options: Options,
+    data: BTreeMap<String, Field<'a>>,
+}
+
+#[derive(Serialize)]
+struct Options {
+    /// The version that it comes after.
+    cas: u64,
+}
+
 #[derive(Deserialize)]
 struct V1 {
     data: Option<BTreeMap<String, Answered>>,
@@ -523,6 +587,14 @@ struct Metadata {
     current_version: u64,
     #[serde(default)]
     versions: BTreeMap<String, Version>,
+}
+
+impl Metadata {
+    /// The current version, where it has a value.
+    fn live(&self) -> Option<u64> {
+        let current = self.versions.get(&self.current_version.to_string())?;
+        current.state().is_none().then_some(self.current_version)
+    }
 }
 
 #[derive(Deserialize)]

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use daypass::api::KubernetesBackend;
-use daypass::stores::StoreError;
+use daypass::secret::SecretValue;
 use daypass::stores::kubernetes::KubernetesStore;
+use daypass::stores::{SecretStore as _, StoreError, Write};
 use daypass_testcluster::Cluster;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
@@ -71,4 +72,38 @@ async fn what_is_not_granted_by_name_is_denied_and_says_what_to_type() -> Result
     let missing = get(&store, "HF_TOKEN", None).await;
     assert!(matches!(&missing, Err(StoreError::NotFound(text)) if text.contains("kubernetes.key")), "{missing:?}");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_else_a_secret_holds_outlives_every_write() -> Result<()> {
+    let cluster = Cluster::shared().await?;
+    let team = cluster.namespace("kube-others").await?;
+    let secrets = Api::<Secret>::namespaced(cluster.admin()?, &team);
+    let store = KubernetesStore::new(cluster.admin()?, &team, &KubernetesBackend::default())?;
+    let made: Secret = serde_json::from_value(json!({
+        "metadata": {"name": "key", "labels": {"app": "ours"}, "annotations": {"note": "kept"}},
+        "type": "example.com/pair",
+        "stringData": {"value": "one", "other": "kept"},
+    }))?;
+    secrets.create(&PostParams::default(), &made).await?;
+    let holds = async |value: &str| {
+        let secret = secrets.get("key").await?;
+        assert_eq!(secret.type_.as_deref(), Some("example.com/pair"));
+        assert_eq!(secret.metadata.labels, made.metadata.labels);
+        assert_eq!(secret.metadata.annotations, made.metadata.annotations);
+        let data = secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0));
+        let expected = [("other".to_owned(), b"kept".to_vec()), ("value".to_owned(), value.as_bytes().to_vec())];
+        assert_eq!(data.collect::<Vec<_>>(), expected);
+        Ok::<_, anyhow::Error>(())
+    };
+    let put = async |value: &str, write| store.put("KEY", &SecretValue::new(value.into()), write).await;
+    assert!(matches!(put("x", Write::New).await, Err(StoreError::Conflict(_))));
+    holds("one").await?;
+    for (value, write) in [("two", Write::Keep), ("three", Write::Replace)] {
+        put(value, write).await?;
+        holds(value).await?;
+    }
+    let refused = store.delete("KEY").await;
+    assert!(matches!(&refused, Err(StoreError::Conflict(text)) if text.contains("other keys")), "{refused:?}");
+    holds("three").await
 }

@@ -8,9 +8,9 @@ use daypass::secret::SecretValue;
 use daypass::stores::settings::StoreSettings;
 use daypass::stores::sign_in::{Issuer, OwnToken, Proof, Subject as Who};
 use daypass::stores::vault::VaultStore;
-use daypass::stores::{SecretStore, Stage, StoreError};
+use daypass::stores::{SecretStore, Stage, StoreError, Write};
 use daypass_testcluster::{Cluster, OpenBao};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::contract::{Can, Subject, get, holds};
 use crate::support::{ApiTokens, FixedProofs};
@@ -132,6 +132,52 @@ async fn an_entry_without_the_key_names_the_field_and_a_key_that_is_no_text_is_j
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_else_an_entry_holds_outlives_every_write() -> Result<()> {
+    let server = OpenBao::start().await?;
+    server.must("POST", "sys/mounts/kv1", json!({"type": "kv", "options": {"version": "1"}})).await?;
+    for (mount, engine, path) in
+        [("secret", VaultEngine::V2, "secret/data/daypass/team/KEY"), ("kv1", VaultEngine::V1, "kv1/daypass/team/KEY")]
+    {
+        let spec = VaultBackend { mount: Some(mount.into()), engine: Some(engine), ..backend(&server.address()) };
+        let store = VaultStore::with_own_token("team", &spec, &settings(), own(server.root_token()))?;
+        let entry = |fields: Value| if engine == VaultEngine::V2 { json!({"data": fields}) } else { fields };
+        let fields = async || {
+            let mut answer = server.must("GET", path, json!(null)).await?;
+            Ok::<_, anyhow::Error>(if engine == VaultEngine::V2 {
+                answer["data"]["data"].take()
+            } else {
+                answer["data"].take()
+            })
+        };
+        let others = json!({"user": "u", "deep": {"a": [1, null]}, "number": 1.5e300});
+        let with = |value: &str| {
+            let mut fields = others.clone();
+            fields["value"] = value.into();
+            fields
+        };
+        server.must("POST", path, entry(with("one"))).await?;
+        let put = async |value: &str, write| store.put("KEY", &SecretValue::new(value.into()), write).await;
+        assert!(matches!(put("x", Write::New).await, Err(StoreError::Conflict(_))));
+        assert_eq!(fields().await?, with("one"), "{mount}");
+        for (value, write) in [("two", Write::Keep), ("three", Write::Replace)] {
+            put(value, write).await?;
+            assert_eq!(fields().await?, with(value), "{mount} {write:?}");
+        }
+        let refused = store.delete("KEY").await;
+        assert!(matches!(&refused, Err(StoreError::Conflict(text)) if text.contains("other keys")), "{refused:?}");
+        assert_eq!(fields().await?, with("three"), "{mount}");
+        // An entry that somebody else has begun takes the value as well.
+        server.must("POST", path, entry(others.clone())).await?;
+        put("four", Write::Keep).await?;
+        assert_eq!(fields().await?, with("four"), "{mount}");
+        server.must("POST", path, entry(json!({"value": "alone"}))).await?;
+        store.delete("KEY").await?;
+        assert!(matches!(get(&store, "KEY", None).await, Err(StoreError::NotFound(_))));
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_app_role_signs_in_and_so_does_a_token() -> Result<()> {
     let server = OpenBao::start().await?;
     server.must("POST", "secret/data/daypass/team/KEY", json!({"data": {"value": "v"}})).await?;
@@ -141,7 +187,7 @@ async fn an_app_role_signs_in_and_so_does_a_token() -> Result<()> {
     server.must("POST", "auth/approle/role/team", json!({"token_policies": ["team"]})).await?;
     let id = server.must("GET", "auth/approle/role/team/role-id", json!(null)).await?;
     let secret = server.must("POST", "auth/approle/role/team/secret-id", json!({})).await?;
-    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let secrets = [
         ("ROLE", text(&id["data"]["role_id"])),
         ("SECRET", text(&secret["data"]["secret_id"])),
