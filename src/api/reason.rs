@@ -66,7 +66,7 @@ reasons! {
     StoreNotFound,
     /// The store's backend does not answer as it should.
     StoreUnavailable,
-    /// The store's backend asks for fewer calls.
+    /// The store's backend asks for fewer calls, or the store's own `rateLimit` leaves no room.
     StoreThrottled,
     /// The store lists names, and nothing gives it their values.
     ValuesNotReadable,

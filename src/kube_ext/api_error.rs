@@ -1,5 +1,7 @@
 //! What an error answer of the API server means.
 
+use std::time::Duration;
+
 use kube::core::Status;
 
 /// An error answer: its code and the server's own words.
@@ -11,12 +13,21 @@ pub struct ApiAnswer {
     pub reason: String,
     /// The server's words. They name fields and policies; a request's body is never repeated in them but for Pods.
     pub message: String,
+    /// How long the server wants to be left alone, where it said so.
+    pub retry_after: Option<Duration>,
 }
 
 impl From<Status> for ApiAnswer {
     fn from(status: Status) -> Self {
-        Self { code: status.code, reason: status.reason, message: status.message }
+        let retry_after = retry_after(&status);
+        Self { code: status.code, reason: status.reason, message: status.message, retry_after }
     }
+}
+
+/// How long the server wants to be left alone, where it said so.
+pub fn retry_after(status: &Status) -> Option<Duration> {
+    let seconds = status.details.as_ref()?.retry_after_seconds;
+    (seconds > 0).then(|| Duration::from_secs(seconds.into()))
 }
 
 /// What is to be done about an error answer to a create.
@@ -59,8 +70,12 @@ mod tests {
 
     #[test]
     fn answers_are_told_apart() {
-        let answer =
-            |code, reason: &str, message: &str| ApiAnswer { code, reason: reason.into(), message: message.into() };
+        let answer = |code, reason: &str, message: &str| ApiAnswer {
+            code,
+            reason: reason.into(),
+            message: message.into(),
+            retry_after: None,
+        };
         for (given, class) in [
             (answer(409, "AlreadyExists", "pods \"x\" already exists"), Class::Exists),
             (answer(409, "Conflict", "the object has been modified"), Class::Transient),

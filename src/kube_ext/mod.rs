@@ -6,7 +6,7 @@ mod status;
 
 use std::time::Duration;
 
-pub use api_error::{ApiAnswer, Class, classify};
+pub use api_error::{ApiAnswer, Class, classify, retry_after};
 pub use run_secrets::{Deleted, create_run_secret, delete_run_secret};
 pub use status::patch_status;
 

@@ -111,7 +111,7 @@ impl Gate {
         let left = state.tokens - (calls as f64).min(self.burst);
         let wait = Duration::from_secs_f64((-left / self.per_second).max(0.0));
         if wait > LONGEST_QUEUE {
-            return Err(StoreError::Throttled { retry_after: None });
+            return Err(StoreError::Limited);
         }
         state.tokens = left;
         Ok(wait)
@@ -142,18 +142,21 @@ impl Gate {
         };
         state.failures = state.failures.saturating_add(1);
         let pause = match error {
-            StoreError::Throttled { retry_after } => {
-                Some(retry_after.unwrap_or_else(|| self.spread(OPEN.0, state.failures)))
-            }
-            _ if state.failures >= PATIENCE || state.shut.is_some() => {
-                let doublings = state.failures.saturating_sub(PATIENCE).min(8);
-                Some(self.spread((OPEN.0 * (1 << doublings)).min(OPEN.1), state.failures))
-            }
+            StoreError::Throttled { retry_after: Some(asked) } => Some(*asked),
+            // It says that it is too much, and not for how long.
+            StoreError::Throttled { retry_after: None } => Some(self.pause(state.failures, 1)),
+            _ if state.failures >= PATIENCE || state.shut.is_some() => Some(self.pause(state.failures, PATIENCE)),
             _ => None,
         };
         if let Some(pause) = pause {
             state.shut = Some((error.clone(), Instant::now() + pause));
         }
+    }
+
+    /// How long the backend is left alone: twice as long for each failure after the `first` that counts.
+    fn pause(&self, failures: u32, first: u32) -> Duration {
+        let doublings = failures.saturating_sub(first).min(8);
+        self.spread((OPEN.0 * (1 << doublings)).min(OPEN.1), failures)
     }
 
     /// Up to a quarter more, different for each store and each try.
@@ -253,6 +256,28 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn throttling_that_names_no_time_is_waited_out_for_twice_as_long_each_time() {
+        let gate = Gate::new(None, "s");
+        for seconds in [1, 2, 4, 8, 16, 30, 30] {
+            fail(&gate, &StoreError::Throttled { retry_after: None }).await;
+            tokio::time::advance(Duration::from_millis(seconds * 1000 - 1)).await;
+            assert!(gate.enter(1).await.is_err(), "{seconds} s");
+            tokio::time::advance(Duration::from_millis(seconds * 250 + 1)).await;
+        }
+        gate.enter(1).await.ok().unwrap().tell(None);
+        fail(&gate, &StoreError::Throttled { retry_after: None }).await;
+        tokio::time::advance(Duration::from_millis(1250)).await;
+        assert!(gate.enter(1).await.is_ok(), "a good answer begins anew");
+    }
+
+    #[tokio::test]
+    async fn stores_that_fail_together_do_not_come_back_together() {
+        let waits = |seed| (1..4).map(|failures| Gate::new(None, seed).pause(failures, 1)).collect::<Vec<_>>();
+        assert_eq!(waits("a"), waits("a"));
+        assert!(waits("a").iter().zip(waits("b")).all(|(a, b)| *a != b));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn the_rate_queues_and_then_refuses() {
         let limit = RateLimit { per_second: Some(10), burst: Some(2), concurrency: Some(100) };
         let gate = Gate::new(Some(&limit), "s");
@@ -263,7 +288,9 @@ mod tests {
         assert_eq!(started.elapsed().as_millis() / 100, 10, "two at once, then ten a second");
         let many: Vec<_> = (0..80).map(|_| gate.enter(1)).collect();
         let answers = futures::future::join_all(many).await;
-        assert!(answers.iter().any(|answer| matches!(answer, Err(StoreError::Throttled { .. }))));
+        let refused: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
+        assert!(!refused.is_empty() && refused.iter().all(|error| error.to_string().contains("rateLimit")));
+        assert_eq!(gate.breaker(), Breaker::Closed, "the backend has done nothing");
     }
 
     #[tokio::test(start_paused = true)]

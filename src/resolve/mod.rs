@@ -223,7 +223,7 @@ fn outcome(answer: &Result<Served, StoreError>) -> &'static str {
         Ok(_) => "value",
         Err(StoreError::NotFound(_)) => "not_found",
         Err(StoreError::Denied(_)) => "denied",
-        Err(StoreError::Throttled { .. }) => "throttled",
+        Err(StoreError::Throttled { .. } | StoreError::Limited) => "throttled",
         Err(StoreError::Unavailable { .. }) => "unavailable",
         Err(StoreError::Malformed(_) | StoreError::Conflict(_)) => "malformed",
         Err(StoreError::Unsupported(_)) => "unsupported",

@@ -48,7 +48,7 @@ pub(super) fn no_store(team: &str, store: &str) -> Problem {
 pub(super) fn of_store(place: Place<'_>, error: &StoreError) -> Problem {
     let Place { team, store, kind } = place;
     let reason = match error {
-        StoreError::Throttled { .. } => Reason::StoreThrottled,
+        StoreError::Throttled { .. } | StoreError::Limited => Reason::StoreThrottled,
         _ => Reason::StoreUnavailable,
     };
     Problem {
@@ -79,7 +79,9 @@ pub(super) fn of_reference(run: &Run, index: usize, place: Place<'_>, fault: &Fa
         Fault::Store(StoreError::Denied(_)) => {
             (Reason::AccessDenied, false, format!("the store's own sign-in may not read it: {}", place.check()))
         }
-        Fault::Store(StoreError::Throttled { .. }) => (Reason::StoreThrottled, true, place.check()),
+        Fault::Store(StoreError::Throttled { .. } | StoreError::Limited) => {
+            (Reason::StoreThrottled, true, place.check())
+        }
         Fault::Store(StoreError::Unavailable { .. }) => (Reason::StoreUnavailable, true, place.check()),
         Fault::Undeliverable(_) | Fault::Store(StoreError::Malformed(_) | StoreError::Conflict(_)) => {
             (Reason::SecretMalformed, false, "mend the value with `daypass secret rotate`, or the reference".to_owned())

@@ -91,7 +91,7 @@ impl KubernetesStore {
             409 => {
                 StoreError::Conflict(format!("the Secret {object} is there already, or was changed at the same time"))
             }
-            429 => StoreError::Throttled { retry_after: None },
+            429 => StoreError::Throttled { retry_after: answer.retry_after },
             code => StoreError::unavailable(Stage::Answer, format!("the API server answered {code}")),
         }
     }
@@ -224,7 +224,25 @@ fn unescape(listed: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    #[tokio::test]
+    async fn the_wait_that_the_api_server_asks_for_is_told() {
+        let service = tower::service_fn(|_: http::Request<kube::client::Body>| async {
+            let answer = serde_json::json!({
+                "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 429, "reason": "TooManyRequests",
+                "details": {"retryAfterSeconds": 7},
+            });
+            let answer = kube::client::Body::from(answer.to_string().into_bytes());
+            http::Response::builder().status(429).body(answer)
+        });
+        let store = KubernetesStore::new(Client::new(service, "default"), "team", &KubernetesBackend::default());
+        let query = Query { name: "KEY".into(), version: None };
+        let refused = store.ok().unwrap().get(&query).await.err();
+        assert_eq!(refused, Some(StoreError::Throttled { retry_after: Some(Duration::from_secs(7)) }));
+    }
 
     #[test]
     fn no_two_names_share_a_secret() {

@@ -82,6 +82,9 @@ pub enum StoreError {
         /// How long it wants to be left alone, where it said so.
         retry_after: Option<Duration>,
     },
+    /// The store's own limit leaves no room. The backend was not asked.
+    #[error("more is asked than the store's own rateLimit lets through: raise spec.rateLimit, or ask less")]
+    Limited,
     /// The backend did not answer, or not in time, or refuses the store as such.
     #[error("{why}")]
     Unavailable {
@@ -110,9 +113,9 @@ impl StoreError {
         Self::Unavailable { stage, why: why.into() }
     }
 
-    /// Whether the backend as such failed, so that asking for other names would too.
+    /// Whether the backend as such, or the way to it, failed, so that asking for other names would too.
     pub const fn is_of_backend(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::Throttled { .. })
+        matches!(self, Self::Unavailable { .. } | Self::Throttled { .. } | Self::Limited)
     }
 }
 

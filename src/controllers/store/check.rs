@@ -141,7 +141,7 @@ async fn backend(store: &TeamSecretStore, ctx: &Context) -> Checked {
 
 fn reason(error: &StoreError) -> Reason {
     match error {
-        StoreError::Throttled { .. } => Reason::StoreThrottled,
+        StoreError::Throttled { .. } | StoreError::Limited => Reason::StoreThrottled,
         StoreError::Denied(_) => Reason::AccessDenied,
         StoreError::Malformed(_) => Reason::SecretMalformed,
         StoreError::Unsupported(_) => Reason::ValuesNotReadable,

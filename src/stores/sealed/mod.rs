@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::{Fetched, Query, SecretStore, Stage, StoreError};
 use crate::api::names::team_secret_object;
 use crate::api::{SealedVersion, TeamSecret};
+use crate::kube_ext::retry_after;
 
 pub mod backup;
 pub mod key;
@@ -84,14 +85,7 @@ fn unavailable(why: &str) -> StoreError {
 
 fn refused_read(error: &kube::Error) -> StoreError {
     match error {
-        kube::Error::Api(status) if status.code == 429 => StoreError::Throttled {
-            retry_after: status
-                .details
-                .as_ref()
-                .map(|details| details.retry_after_seconds)
-                .filter(|seconds| *seconds > 0)
-                .map(|seconds| Duration::from_secs(seconds.into())),
-        },
+        kube::Error::Api(status) if status.code == 429 => StoreError::Throttled { retry_after: retry_after(status) },
         // The operator's own right, not the team's: the store is not there for anyone.
         kube::Error::Api(status) if status.code == 403 => unavailable("the operator has no right to get them"),
         kube::Error::Api(status) => unavailable(&format!("the API server answered {}", status.code)),
