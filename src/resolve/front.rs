@@ -29,6 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub const WAITING: (usize, usize) = (96, 288);
 
 /// What a run gets.
+#[derive(Clone)]
 pub struct Served {
     /// The value and its version.
     pub shared: Shared,
@@ -36,7 +37,7 @@ pub struct Served {
     pub stale: bool,
 }
 
-type Outcome = Result<(Shared, bool), StoreError>;
+type Outcome = Result<Served, StoreError>;
 
 /// One question that is under way.
 struct Flight {
@@ -110,23 +111,16 @@ impl Front {
             let answers = self.question(queries).await;
             return answers.into_iter().map(|answer| answer.map(|shared| Served { shared, stale: false })).collect();
         }
-        let (known, waits) = {
-            let mut state = self.lock();
-            match self.look(&mut state, queries) {
-                Ok(found) => found,
-                Err(error) => return queries.iter().map(|_| Err(error.clone())).collect(),
-            }
-        };
+        let (known, waits) = self.look(&mut self.lock(), queries);
         let _waiting = (!waits.is_empty()).then(|| Waiting::new(self));
         let deadline = Instant::now() + PATIENCE;
         let mut answers = Vec::with_capacity(queries.len());
         for query in queries {
             answers.push(match (known.get(query), waits.get(query)) {
-                (Some(Learnt::Value(shared)), _) => Ok(Served { shared: shared.clone(), stale: false }),
-                (Some(Learnt::Missing(text)), _) => Err(StoreError::NotFound(text.to_string())),
+                (Some(outcome), _) => outcome.clone(),
                 (None, Some(outcome)) => match tokio::time::timeout_at(deadline, told(outcome.clone())).await {
-                    Ok(outcome) => outcome.map(|(shared, stale)| Served { shared, stale }),
-                    Err(_) => Err(silent(PATIENCE)),
+                    Ok(outcome) => outcome,
+                    Err(_) => self.older(&self.lock(), query, silent(PATIENCE)),
                 },
                 // Every query was looked at.
                 (None, None) => Err(silent(Duration::ZERO)),
@@ -141,15 +135,23 @@ impl Front {
         self: &Arc<Self>,
         state: &mut State,
         queries: &[Query],
-    ) -> Result<(HashMap<Query, Learnt>, HashMap<Query, watch::Receiver<Option<Outcome>>>), StoreError> {
+    ) -> (HashMap<Query, Outcome>, HashMap<Query, watch::Receiver<Option<Outcome>>>) {
         let now = Instant::now();
+        let full = state.waiting >= WAITING.0 || self.waiting.load(Ordering::Relaxed) >= WAITING.1;
         let mut known = HashMap::new();
         let mut waits = HashMap::new();
         let mut asked = Vec::new();
         for query in queries {
             if let Some(learnt) = state.cache.get(query, now, self.ttl, MISSING.min(self.ttl)) {
-                known.insert(query.clone(), learnt.clone());
+                let outcome = match learnt {
+                    Learnt::Value(shared) => Ok(Served { shared: shared.clone(), stale: false }),
+                    Learnt::Missing(text) => Err(StoreError::NotFound(text.to_string())),
+                };
+                known.insert(query.clone(), outcome);
                 self.metrics.cache_answered(true);
+            } else if full {
+                let many = StoreError::unavailable(Stage::Answer, "many runs wait for the backend already");
+                known.insert(query.clone(), self.older(state, query, many));
             // A question whose task has ended without a word will never be answered.
             } else if let Some(flight) = state.flights.get(query).filter(|flight| flight.outcome.has_changed().is_ok())
             {
@@ -157,10 +159,6 @@ impl Front {
             } else if !asked.contains(query) {
                 asked.push(query.clone());
             }
-        }
-        let full = state.waiting >= WAITING.0 || self.waiting.load(Ordering::Relaxed) >= WAITING.1;
-        if full && known.len() < queries.len() {
-            return Err(StoreError::unavailable(Stage::Answer, "many runs wait for the backend already"));
         }
         if !asked.is_empty() {
             state.flown += 1;
@@ -178,7 +176,15 @@ impl Front {
             // A task of its own: whoever gives up, the others get their answer.
             tokio::spawn(self.clone().fly(state.flown, asked, told));
         }
-        Ok((known, waits))
+        (known, waits)
+    }
+
+    /// What the backend as such stands in the way of: an older value, where the store lets that serve.
+    fn older(&self, state: &State, query: &Query, error: StoreError) -> Outcome {
+        match state.cache.get(query, Instant::now(), self.ttl + self.stale, Duration::ZERO) {
+            Some(Learnt::Value(shared)) if !self.stale.is_zero() => Ok(Served { shared: shared.clone(), stale: true }),
+            _ => Err(error),
+        }
     }
 
     async fn fly(self: Arc<Self>, number: u64, queries: Vec<Query>, told: Vec<watch::Sender<Option<Outcome>>>) {
@@ -199,14 +205,9 @@ impl Front {
                     if current {
                         state.cache.insert(query, Learnt::Value(shared.clone()), now);
                     }
-                    Ok((shared, false))
+                    Ok(Served { shared, stale: false })
                 }
-                Err(error) if error.is_of_backend() => {
-                    match state.cache.get(&query, now, self.ttl + self.stale, Duration::ZERO) {
-                        Some(Learnt::Value(shared)) if !self.stale.is_zero() => Ok((shared.clone(), true)),
-                        _ => Err(error),
-                    }
-                }
+                Err(error) if error.is_of_backend() => self.older(&state, &query, error),
                 Err(error) => {
                     state.cache.remove(&query);
                     if let (StoreError::NotFound(text), true) = (&error, current) {

@@ -138,6 +138,32 @@ async fn an_older_value_serves_only_where_that_was_asked_for_and_only_so_long() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_older_value_serves_while_the_backend_hangs() {
+    let (front, backend) = front(&stale(60));
+    version(&front, "KEY").await.unwrap();
+    tokio::time::advance(Duration::from_secs(31)).await;
+    backend.take(Duration::from_secs(3600));
+    assert_eq!(version(&front, "KEY").await.unwrap(), "1 stale");
+    assert!(version(&front, "OTHER").await.is_err(), "nothing is known of it");
+    // So many that no more may wait.
+    let waiting: Vec<_> = (0..WAITING.0)
+        .map(|number| {
+            let front = front.clone();
+            tokio::spawn(async move { version(&front, &format!("KEY_{number}")).await.is_err() })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let asked = Instant::now();
+    assert_eq!(version(&front, "KEY").await.unwrap(), "1 stale");
+    assert_eq!(asked.elapsed(), Duration::ZERO);
+    for run in waiting {
+        assert!(run.await.unwrap());
+    }
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert!(version(&front, "KEY").await.is_err(), "too old");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_denial_is_never_answered_from_memory() {
     let (front, backend) = front(&stale(600));
     version(&front, "KEY").await.unwrap();
