@@ -61,18 +61,64 @@ impl Fronts {
     pub fn housekeep(&self, live: &HashSet<Key>) -> usize {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|key, _| live.contains(key) || crate::stores::open::undescribed(&key.1).is_some());
-        let fronts = open.values().filter_map(|(_, opened)| opened.as_ref().ok());
-        let mut sizes: Vec<_> = fronts.map(|front| (front.housekeep(), front)).collect();
-        let mut all: usize = sizes.iter().map(|(bytes, _)| bytes).sum();
-        // The largest go first: a team of many stores gives way before one of a few secrets.
-        sizes.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
-        for (bytes, front) in sizes {
-            if all <= MOST_BYTES {
-                break;
+        let mut sizes = HashMap::new();
+        for (key, (_, opened)) in open.iter() {
+            if let Ok(front) = opened {
+                sizes.insert(key.clone(), front.housekeep());
             }
-            front.flush(None);
-            all -= bytes;
         }
-        all
+        for key in give_way(&mut sizes, MOST_BYTES) {
+            if let Some((_, Ok(front))) = open.get(&key) {
+                front.flush(None);
+            }
+        }
+        sizes.values().sum()
+    }
+}
+
+/// Takes stores away until the others fit: each time the largest one of the team that has the most, so that a team of
+/// many stores gives way before one of a few secrets.
+fn give_way(sizes: &mut HashMap<Key, usize>, most: usize) -> Vec<Key> {
+    let mut gone = Vec::new();
+    while sizes.values().sum::<usize>() > most {
+        let mut teams: HashMap<&str, usize> = HashMap::new();
+        for ((team, _), bytes) in &*sizes {
+            *teams.entry(team).or_default() += bytes;
+        }
+        let largest = sizes.iter().max_by_key(|(key, bytes)| (teams[key.0.as_str()], **bytes, *key));
+        let Some(key) = largest.map(|(key, _)| key.clone()) else { break };
+        sizes.remove(&key);
+        gone.push(key);
+    }
+    gone
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn left(stores: &[(&str, &[usize])], most: usize) -> Vec<(String, usize)> {
+        let mut sizes = HashMap::new();
+        for (team, bytes) in stores {
+            sizes.extend(bytes.iter().enumerate().map(|(n, bytes)| (((*team).to_owned(), n.to_string()), *bytes)));
+        }
+        give_way(&mut sizes, most);
+        let mut left: Vec<_> = sizes.into_iter().map(|((team, _), bytes)| (team, bytes)).collect();
+        left.sort();
+        left
+    }
+
+    fn of(expected: &[(&str, usize)]) -> Vec<(String, usize)> {
+        expected.iter().map(|(team, bytes)| ((*team).to_owned(), *bytes)).collect()
+    }
+
+    #[test]
+    fn the_team_that_has_the_most_gives_way_first() {
+        let many = ("many", [31; 5].as_slice());
+        assert_eq!(left(&[many, ("one", &[32])], 128), of(&[("many", 31), ("many", 31), ("many", 31), ("one", 32)]));
+        // Only as long as it has the most.
+        assert_eq!(left(&[("a", &[40, 30, 20]), ("b", &[45, 10])], 80), of(&[("a", 20), ("a", 30), ("b", 10)]));
+        assert_eq!(left(&[many, ("one", &[32])], 187).len(), 6, "what fits stays");
+        assert!(left(&[many], 0).is_empty());
     }
 }
