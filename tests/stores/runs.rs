@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use daypass::api::{
-    CHANGED, ConditionStatus, ConditionType, Phase, Reason, SandboxStatus, TeamSecretStore, TeamSecretStoreStatus,
+    CHANGED, ConditionStatus, ConditionType, Phase, Reason, Sandbox, SandboxStatus, TeamSecretStore,
+    TeamSecretStoreStatus,
 };
 use daypass_testcluster::{OpenBao, poll};
 use kube::Api;
-use kube::api::{Patch, PatchParams};
+use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::cluster::Team;
+use crate::cluster::{Team, sandbox};
 use crate::support::{Canned, Fault, FaultProxy, Reply, operator};
 
 /// A team with a store `vault` in a server that lets it sign in.
@@ -127,6 +128,30 @@ async fn a_run_gets_its_value_and_waits_out_a_server_that_is_down() -> Result<()
         Ok(())
     })
     .await
+}
+
+/// Authorization first, memory second.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_memory_answers_nobody_who_may_not_use_it() -> Result<()> {
+    let (team, mut server) = team_with_vault("remembered").await?;
+    let account = json!({"serviceAccount": {"name": "default"}});
+    make_store(&team, "vault", &server.address(), &account, json!({"cache": {"ttlSeconds": 300}})).await?;
+    put(&team, &server, "KEY", "value").await?;
+    let run = team.run("ours", naming("KEY")).await?;
+    team.pod(&run).await?;
+    // From here on the value can come from memory alone.
+    server.kill()?;
+    // Submitted by somebody who may use everything, so that the refusal is the operator's own.
+    let strangers = Team::new(operator().await?, "strangers").await?;
+    let theirs = Api::<Sandbox>::namespaced(strangers.root.clone(), &strangers.namespace);
+    let names = json!({"secrets": [{"name": "KEY", "store": "vault", "team": team.namespace}]});
+    theirs.create(&PostParams::default(), &sandbox("theirs", names)?).await?;
+    let status = strangers.wait_finished("theirs").await?;
+    assert_eq!(status.reason, Some(Reason::AccessDenied), "{:?}", status.message);
+    let run = team.run("ours-again", naming("KEY")).await?;
+    team.pod(&run).await?;
+    assert_eq!(team.copy(&run).await?["KEY"], "value", "it was there all the time");
+    Ok(())
 }
 
 /// A real server behind a proxy that fails: each run says what it waits for, and goes on when the fault is over.
