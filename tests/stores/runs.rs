@@ -130,6 +130,51 @@ async fn a_run_gets_its_value_and_waits_out_a_server_that_is_down() -> Result<()
     .await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_value_that_serves_is_told_in_the_status_and_in_the_audit() -> Result<()> {
+    let operator = operator().await?;
+    let (team, mut server) = team_with_vault("older").await?;
+    let account = json!({"serviceAccount": {"name": "default"}});
+    let cache = json!({"cache": {"ttlSeconds": 1, "staleIfErrorSeconds": 600}});
+    make_store(&team, "vault", &server.address(), &account, cache).await?;
+    put(&team, &server, "KEY", "value").await?;
+    // What a new run is told of its value, once it has it.
+    let told = async |name: &str| -> Result<(ConditionStatus, Reason)> {
+        let run = team.run(name, naming("KEY")).await?;
+        team.pod(&run).await?;
+        ensure!(team.copy(&run).await?["KEY"] == "value");
+        let current = |status: &SandboxStatus| {
+            let current = status.conditions.iter().find(|condition| condition.type_ == ConditionType::SecretsCurrent);
+            current.map(|condition| (condition.status, condition.reason))
+        };
+        let status = team.wait(name, "it has its value", |status| current(status).is_some()).await?;
+        current(&status).context("the condition")
+    };
+    assert_eq!(told("before").await?, (ConditionStatus::True, Reason::Current));
+    server.kill()?;
+    let mut number = 0;
+    let late = poll(Duration::from_secs(30), "the value is older than its TTL", async || {
+        number += 1;
+        let name = format!("late-{number}");
+        let told = told(&name).await?;
+        ensure!(told == (ConditionStatus::Unknown, Reason::ServedStale), "{told:?}");
+        Ok(name)
+    })
+    .await?;
+    let reasons = |name: &str| -> Result<Vec<String>> {
+        let log = operator.replica.log()?;
+        let records = log.lines().filter_map(|line| {
+            let entry: Value = serde_json::from_str(line).ok().filter(|entry: &Value| entry["target"] == "audit")?;
+            serde_json::from_str::<Value>(entry["record"].as_str()?).ok()
+        });
+        let of_run = records.filter(|record| record["namespace"] == *team.namespace && record["name"] == *name);
+        let resolved = of_run.filter(|record| record["action"] == "resolve");
+        Ok(resolved.map(|record| record["reason"].as_str().unwrap_or_default().to_owned()).collect())
+    };
+    assert_eq!((reasons("before")?, reasons(&late)?), (vec!["Resolved".to_owned()], vec!["ServedStale".to_owned()]));
+    Ok(())
+}
+
 /// Authorization first, memory second.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_in_memory_answers_nobody_who_may_not_use_it() -> Result<()> {
