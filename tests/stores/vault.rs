@@ -1,19 +1,30 @@
 //! The backend `vault` against a real OpenBao, whose Kubernetes sign-in asks a real API server.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
-use daypass::api::{SecretSource, VaultBackend, VaultEngine};
+use daypass::api::{
+    KubernetesBackend, SealedBackend, SecretSource, SignIn, TeamSecretStoreSpec, VaultBackend, VaultEngine,
+};
 use daypass::secret::SecretValue;
+use daypass::stores::kubernetes::KubernetesStore;
+use daypass::stores::open::Opener;
+use daypass::stores::sealed::KeyState;
 use daypass::stores::settings::StoreSettings;
-use daypass::stores::sign_in::{Issuer, OwnToken, Proof, Subject as Who};
+use daypass::stores::sign_in::{ClusterProofs, Issuer, OwnToken, Proof, Subject as Who};
 use daypass::stores::vault::VaultStore;
 use daypass::stores::{SecretStore, Stage, StoreError, Write};
-use daypass_testcluster::{Cluster, OpenBao};
+use daypass_testcluster::{Cluster, OpenBao, poll};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
+use crate::cluster::NAMESPACE;
 use crate::contract::{Can, Subject, get, holds};
-use crate::support::{ApiTokens, FixedProofs};
+use crate::support::{ApiTokens, FixedProofs, operator};
+
+/// The operator's ServiceAccount.
+const OPERATOR: &str = "daypass-operator";
 
 /// Loopback passes, as the cluster admin of a test allows.
 pub fn settings() -> StoreSettings {
@@ -224,6 +235,54 @@ async fn a_sign_in_that_is_refused_is_the_stores_trouble_and_one_that_ran_out_is
     // Every token of the role goes at once, as if its time had run out.
     server.must("PUT", "sys/leases/revoke-prefix/auth/kubernetes/login", json!({})).await?;
     assert_eq!(get(&store, "KEY", None).await?.0, b"v", "signed in anew");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operators_own_identity_signs_in_where_the_cluster_admin_lets_it() -> Result<()> {
+    let cluster = operator().await?.cluster;
+    let server = OpenBao::start().await?;
+    server.trust(cluster).await?;
+    let team = cluster.namespace("as-operator").await?;
+    server.let_read(&team, "default", "60s").await?;
+    let role = json!({
+        "bound_service_account_names": [OPERATOR], "bound_service_account_namespaces": [NAMESPACE],
+        "audience": "vault", "token_policies": [team], "token_ttl": "60s",
+    });
+    server.must("POST", &format!("auth/kubernetes/role/{team}"), role).await?;
+    server.must("POST", &format!("secret/data/daypass/{team}/KEY"), json!({"data": {"value": "v"}})).await?;
+
+    let client = cluster.client_with_token(&cluster.service_account_token(NAMESPACE, OPERATOR).await?)?;
+    let own = (NAMESPACE.to_owned(), OPERATOR.to_owned());
+    let spec = VaultBackend { role: Some(team.clone()), ..backend(&server.address()) };
+    let ask = async || {
+        let sealed = KubernetesStore::new(client.clone(), &team, &KubernetesBackend::default())?;
+        let proofs = Arc::new(ClusterProofs::new(client.clone(), &team, own.clone(), Box::new(sealed)));
+        let store = VaultStore::new(&team, &spec, &settings(), Proof::Token(Who::Operator), proofs)?;
+        get(&store, "KEY", None).await
+    };
+    // The chart gives the operator the right to its own tokens with the first team that is let in.
+    let refused = ask().await;
+    assert!(matches!(&refused, Err(StoreError::Unavailable { stage: Stage::SignIn, .. })), "{refused:?}");
+    let identity = json!([{
+        "namespace": team, "backend": "vault", "prefix": format!("daypass/{team}/"), "address": "https://vault.test",
+    }]);
+    let set = format!("config.stores.operatorIdentity={identity}");
+    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/daypass");
+    let upgrade = ["upgrade", "daypass", chart, "--namespace", NAMESPACE, "--reuse-values", "--set-json", &set];
+    tokio::task::block_in_place(|| cluster.helm(&upgrade))?;
+    let found = poll(Duration::from_secs(20), "the operator may mint its own token", async || Ok(ask().await?)).await?;
+    assert_eq!(found.0, b"v");
+
+    // The operator itself opens such a store for that team alone.
+    let settings = StoreSettings { operator_identity: serde_json::from_value(identity)?, ..settings() };
+    let opener = Opener::new(client.clone(), watch::channel(KeyState::default()).1, settings, own.clone());
+    let sign_in = SignIn { operator: Some(SealedBackend {}), ..SignIn::default() };
+    let vault = VaultBackend { address: "https://vault.test".into(), sign_in, ..VaultBackend::default() };
+    let spec = TeamSecretStoreSpec { vault: Some(vault), ..TeamSecretStoreSpec::default() };
+    assert!(opener.open(&team, &spec).is_ok());
+    let refused = opener.open("another", &spec).err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(refused.contains("stores.operatorIdentity"), "{refused}");
     Ok(())
 }
 
