@@ -39,6 +39,17 @@ pub struct Served {
 
 type Outcome = Result<Served, StoreError>;
 
+/// What a backend tells of a team's names.
+#[derive(Debug)]
+pub enum Listing {
+    /// All of them.
+    Names(Vec<Listed>),
+    /// It has no such call; the text says so.
+    Unsupported(String),
+    /// It refuses to list. Reads may be allowed all the same, as least privilege would have it.
+    Denied(String),
+}
+
 /// One question that is under way.
 struct Flight {
     number: u64,
@@ -243,18 +254,18 @@ impl Front {
         answers
     }
 
-    /// Walks up to the backend: signs in, then lists. Names where the backend lists any.
+    /// Walks up to the backend: signs in, then lists.
     ///
     /// # Errors
     /// What is in the way, and how far it was.
-    pub async fn check(&self) -> Result<Option<Vec<Listed>>, StoreError> {
+    pub async fn check(&self) -> Result<Listing, StoreError> {
         let pass = self.gate.enter(1).await?;
         let walk = async {
             self.store.sign_in().await?;
             match self.store.list().await {
-                Ok(names) => Ok(Some(names)),
-                // Reads may be allowed all the same, as least privilege would have it.
-                Err(StoreError::Unsupported(_) | StoreError::Denied(_)) => Ok(None),
+                Ok(names) => Ok(Listing::Names(names)),
+                Err(StoreError::Unsupported(why)) => Ok(Listing::Unsupported(why)),
+                Err(StoreError::Denied(why)) => Ok(Listing::Denied(why)),
                 Err(error) => Err(error),
             }
         };

@@ -10,7 +10,7 @@ use crate::api::{
     BackendKind, BoundBy, BreakerState, CheckStep, ConditionStatus, Reason, SecretReference, StoreCheck,
     TeamSecretStore,
 };
-use crate::resolve::front::Front;
+use crate::resolve::front::{Front, Listing};
 use crate::resolve::gate::Breaker;
 use crate::stores::{Query, Stage, StoreError};
 
@@ -96,7 +96,8 @@ async fn backend(store: &TeamSecretStore, ctx: &Context) -> Checked {
     let followed = followed(&team, &name, ctx);
     let before: Vec<_> = followed.iter().map(|name| front.newest(name)).collect();
     let read = match &walked {
-        Ok(listed) => read(&front, &followed, listed.as_ref().and_then(|names| names.first())).await,
+        Ok(Listing::Names(names)) => read(&front, &followed, names.first()).await,
+        Ok(_) => read(&front, &followed, None).await,
         Err(_) => None,
     };
     let after = followed.iter().map(|name| front.newest(name));
@@ -126,17 +127,24 @@ async fn backend(store: &TeamSecretStore, ctx: &Context) -> Checked {
         None => {
             checked.ready = ConditionStatus::True;
             checked.reason = Reason::Ready;
-            checked.message = "The backend answers".into();
+            checked.message = what_is_well(&walked, read.as_ref()).into();
         }
         Some(error) => {
             checked.reason = reason(error);
             checked.message = error.to_string();
         }
     }
-    if let Ok(Some(names)) = walked {
+    if let Ok(Listing::Names(names)) = walked {
         checked.list(names.into_iter().map(|listed| listed.name).collect());
     }
     checked
+}
+
+fn what_is_well(walked: &Result<Listing, StoreError>, read: Option<&Result<(), StoreError>>) -> &'static str {
+    match (walked, read) {
+        (Ok(Listing::Unsupported(_) | Listing::Denied(_)), None) => "Signed in; nothing could be read yet",
+        _ => "The backend answers",
+    }
 }
 
 fn reason(error: &StoreError) -> Reason {
@@ -208,11 +216,9 @@ fn followed(team: &str, store: &str, ctx: &Context) -> BTreeSet<String> {
     names
 }
 
-/// The way to a value, step by step: those before the one that failed were passed, those after it not tried.
-fn steps(
-    walked: &Result<Option<Vec<crate::stores::Listed>>, StoreError>,
-    read: Option<&Result<(), StoreError>>,
-) -> Vec<StoreCheck> {
+/// The way to a value, step by step: those before the one that failed were passed, those after it not tried. A list that
+/// is refused is in nobody's way.
+fn steps(walked: &Result<Listing, StoreError>, read: Option<&Result<(), StoreError>>) -> Vec<StoreCheck> {
     use ConditionStatus::{False, True, Unknown};
     let reached = match walked {
         Ok(_) => CheckStep::Read,
@@ -228,7 +234,8 @@ fn steps(
         .into_iter()
         .map(|step| {
             let (state, message) = match (step, walked, read) {
-                (CheckStep::List, Ok(None), _) => (Unknown, Some("the backend does not list the team's names".into())),
+                (CheckStep::List, Ok(Listing::Unsupported(why)), _) => (Unknown, Some(why.clone())),
+                (CheckStep::List, Ok(Listing::Denied(why)), _) => (False, Some(why.clone())),
                 (CheckStep::Read, Ok(_), None) => (Unknown, Some("there is no secret to read yet".into())),
                 (CheckStep::Read, Ok(_), Some(Err(error))) => (False, Some(error.to_string())),
                 (step, Err(error), _) if step == reached => (False, Some(error.to_string())),
@@ -255,8 +262,23 @@ mod tests {
         let checks = steps(&refused, None);
         assert_eq!(states(&checks), [True, True, False, Unknown, Unknown]);
         assert_eq!(checks[2].message.as_deref(), Some("no"));
-        assert_eq!(states(&steps(&Ok(Some(Vec::new())), None)), [True, True, True, True, Unknown]);
+        assert_eq!(states(&steps(&Ok(Listing::Names(Vec::new())), None)), [True, True, True, True, Unknown]);
         let denied = Err(StoreError::Denied("not this".into()));
-        assert_eq!(states(&steps(&Ok(None), Some(&denied))), [True, True, True, Unknown, False]);
+        let unsupported = Ok(Listing::Unsupported("no list".into()));
+        let checks = steps(&unsupported, Some(&denied));
+        assert_eq!(states(&checks), [True, True, True, Unknown, False]);
+        assert_eq!(checks[3].message.as_deref(), Some("no list"));
+    }
+
+    #[test]
+    fn a_list_that_is_refused_says_so_and_is_not_in_the_way_of_a_read() {
+        use ConditionStatus::{False, True, Unknown};
+        let refused = Ok(Listing::Denied("no right to list".into()));
+        let checks = steps(&refused, Some(&Ok(())));
+        assert_eq!(states(&checks), [True, True, True, False, True]);
+        assert_eq!(checks[3].message.as_deref(), Some("no right to list"));
+        assert_eq!(states(&steps(&refused, None)), [True, True, True, False, Unknown]);
+        assert_eq!(what_is_well(&refused, Some(&Ok(()))), "The backend answers");
+        assert!(what_is_well(&refused, None).contains("nothing could be read yet"));
     }
 }
