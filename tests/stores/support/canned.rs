@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use anyhow::Result;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -14,6 +15,8 @@ pub enum Reply {
     Answer(u16, &'static str, Vec<u8>),
     /// Bytes that may be no HTTP at all, then the end.
     Bytes(Vec<u8>),
+    /// The head of a good answer, then a byte of its body every second.
+    Drip,
     /// Never a word.
     Hang,
     /// The end, at once.
@@ -67,6 +70,13 @@ async fn serve(mut stream: TcpStream, reply: Reply) -> Option<()> {
         head.extend_from_slice(&chunk[..read]);
     }
     match reply {
+        Reply::Drip => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n").await.ok()?;
+            loop {
+                stream.write_all(b" ").await.ok()?;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
         Reply::Hang => std::future::pending::<()>().await,
         Reply::Close => {}
         Reply::Bytes(bytes) => stream.write_all(&bytes).await.ok()?,
