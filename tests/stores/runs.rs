@@ -226,11 +226,7 @@ async fn every_fault_between_operator_and_server_is_told_and_waited_out() -> Res
         put(&team, &server, &secret, name).await?;
         proxy.set(fault);
         let run = team.run(name, naming(&secret)).await?;
-        let waits = |status: &SandboxStatus| {
-            // A breaker that an earlier fault has opened speaks for the store as well.
-            status.phase == Phase::Pending
-                && (status.reason == Some(reason) || status.reason == Some(Reason::StoreUnavailable))
-        };
+        let waits = |status: &SandboxStatus| status.phase == Phase::Pending && status.reason == Some(reason);
         let status = team.wait(name, "the run says what it waits for", waits).await?;
         let message = status.message.unwrap_or_default();
         ensure!(message.contains("store vault of team"), "{message}");

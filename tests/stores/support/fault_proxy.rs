@@ -15,7 +15,7 @@ pub enum Fault {
     None,
     /// Hands the question on after a while.
     Delay(Duration),
-    /// Ends the connection as soon as something is asked, as a process that is killed does.
+    /// Breaks the connection off (RST) as soon as something is asked.
     Reset,
     /// Hands on so many bytes of the answer, then ends the connection.
     Truncate(usize),
@@ -71,7 +71,7 @@ async fn relay(mut client: TcpStream, server: &str, fault: Fault) -> std::io::Re
     let mut first = vec![0; 16 * 1024];
     let read = client.read(&mut first).await?;
     match fault {
-        Fault::Reset => return Ok(()),
+        Fault::Reset => return client.set_zero_linger(),
         Fault::Hang => std::future::pending::<()>().await,
         Fault::Answer(head) => {
             client
