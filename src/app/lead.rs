@@ -21,11 +21,16 @@ use crate::controllers::watches::{Trigger, Watches, uids};
 use crate::controllers::{Clock, Context, Lanes, Memory, SystemClock, audit, catalog, eval_job, sandbox, store};
 use crate::metrics::Metrics;
 use crate::resolve::Resolver;
+use crate::resolve::front::WAITING;
 use crate::stores::open::Opener;
 use crate::stores::sealed::key_keeper::{KeyKeeper, Settings};
 
 /// How often memory of objects that are gone is dropped, and gauges are set.
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
+/// How many runs are worked on at a time, and how many evaluations: well above how many may wait for stores, so that
+/// stores which hang leave room for all others.
+const AT_ONCE: u16 = 384;
+const _: () = assert!(WAITING.1 + 96 <= AT_ONCE as usize);
 
 /// Leads until `stop`, or until a watch or a task ends by itself.
 pub(super) async fn lead(
@@ -114,7 +119,7 @@ pub(super) async fn lead(
     let (evaljob_store, evaljob_trigger) = evaljobs;
     let graceful = stop.clone();
     let evaluated = Controller::for_stream(evaljob_trigger, evaljob_store)
-        .with_config(ControllerConfig::default().concurrency(128))
+        .with_config(ControllerConfig::default().concurrency(AT_ONCE))
         .owns_stream(UnboundedReceiverStream::new(evaluated_in))
         .reconcile_on(UnboundedReceiverStream::new(woken_evaluations))
         .reconcile_all_on(WatchStream::from_changes(guarded.clone()).map(|_| ()))
@@ -124,8 +129,7 @@ pub(super) async fn lead(
         .for_each(|_| std::future::ready(()));
     let graceful = stop.clone();
     let runs = Controller::for_stream(sandbox_trigger, sandbox_store)
-        // Well above how many may wait for stores.
-        .with_config(ControllerConfig::default().concurrency(384))
+        .with_config(ControllerConfig::default().concurrency(AT_ONCE))
         .owns_stream(UnboundedReceiverStream::new(pods_in))
         .reconcile_on(UnboundedReceiverStream::new(woken_runs))
         .reconcile_all_on(WatchStream::from_changes(guarded).map(|_| ()))

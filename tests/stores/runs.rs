@@ -8,8 +8,9 @@ use daypass::api::{
     TeamSecretStoreStatus,
 };
 use daypass_testcluster::{OpenBao, poll};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use kube::Api;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::cluster::{Team, sandbox};
@@ -320,16 +321,22 @@ async fn a_store_that_hangs_delays_nobody_else() -> Result<()> {
     let_mint(&slow).await?;
     let hanging = Canned::start(vec![Reply::Hang]).await?;
     make_store(&slow, "vault", hanging.address(), &json!({"serviceAccount": {"name": "default"}}), json!({})).await?;
-    for number in 0..40 {
-        slow.run(&format!("run-{number}"), naming(&format!("KEY_{number}"))).await?;
-    }
+    // More than the operator works on at a time.
+    many(&slow, 400, |number| format!("KEY_{number}")).await?;
     slow.wait("run-0", "a run of the bad store says so", waits_for_the_store).await?;
-    let mut runs = Vec::new();
-    for number in 0..200 {
-        runs.push(team.run(&format!("run-{number}"), naming("KEY")).await?);
-    }
-    for run in runs {
-        team.pod(&run).await?;
-    }
+    many(&team, 200, |_| "KEY".to_owned()).await?;
+    poll(Duration::from_secs(30), "all runs of the other team have their Pods", async || {
+        let pods = team.pods().list_metadata(&ListParams::default()).await?.items.len();
+        ensure!(pods == 200, "{pods} have");
+        Ok(())
+    })
+    .await
+}
+
+/// So many runs, submitted a few at a time.
+async fn many(team: &Team, runs: usize, secret: impl Fn(usize) -> String) -> Result<()> {
+    let names: Vec<_> = (0..runs).map(|number| (format!("run-{number}"), naming(&secret(number)))).collect();
+    let submitted = stream::iter(&names).map(|(name, spec)| team.run(name, spec.clone()));
+    submitted.buffer_unordered(16).try_collect::<Vec<_>>().await?;
     Ok(())
 }
