@@ -122,7 +122,10 @@ impl VaultStore {
 
     async fn get_v2(&self, path: &str, query: &Query) -> Result<Fetched, StoreError> {
         let pinned = query.version.as_deref();
-        if pinned.is_some_and(|version| version.parse::<u64>().map_or(true, |number| number == 0)) {
+        // As Vault writes them: it would take `01` for `1`.
+        let is_one =
+            |version: &str| version.parse::<u64>().is_ok_and(|number| number > 0 && number.to_string() == version);
+        if pinned.is_some_and(|version| !is_one(version)) {
             return Err(StoreError::NotFound("versions are whole numbers from 1".into()));
         }
         let pins: Vec<(&str, &str)> = pinned.map(|version| ("version", version)).into_iter().collect();

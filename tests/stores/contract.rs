@@ -147,6 +147,11 @@ async fn takes_any_value(Subject { reader, admin, can, .. }: &Subject) {
 }
 
 async fn no_name_steers(Subject { reader, admin, .. }: &Subject) {
+    put(&**admin, "PINNED", b"x", Write::New).await.unwrap();
+    for version in STEERING.into_iter().chain(["0", "01", "+1", "-1", "1.0"]) {
+        let answer = get(&**reader, "PINNED", Some(version)).await;
+        assert!(matches!(answer, Err(StoreError::NotFound(_))), "{version:?}: {answer:?}");
+    }
     let long = "A".repeat(300);
     for name in STEERING.into_iter().chain([long.as_str()]) {
         assert!(matches!(get(&**reader, name, None).await, Err(StoreError::NotFound(_))), "{name:?}");
