@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::Subcommand;
-use daypass::api::{BackendKind, Connection, RateLimit, TeamSecretStoreSpec, VaultBackend};
+use daypass::api::{self, BackendKind, Connection, RateLimit, TeamSecretStoreSpec, VaultBackend};
 use daypass::metrics::Metrics;
 use daypass::resolve::cache::{Cache, Learnt, Shared};
 use daypass::resolve::front::Front;
@@ -26,6 +26,8 @@ use crate::cargo::cargo;
 const TIMED: usize = 400;
 /// How many runs ask at once.
 const RUNS: usize = 1000;
+/// A TTL that can be waited out, in seconds.
+const SHORT_TTL: i64 = 1;
 /// How many values fill the cache, and how large each is.
 const CACHED: (usize, usize) = (100_000, 100);
 
@@ -85,13 +87,23 @@ async fn stores() -> Result<()> {
         server.must("POST", &path, json!({"data": {"value": format!("value-{number}")}})).await?;
     }
 
-    let (front, counted) = front(&server)?;
+    let (front, counted) = front(&server, None)?;
     all(&front, |_| "KEY_0".to_owned()).await?;
     println!(
         "{RUNS} runs that share a secret:     {} question to the backend",
         counted.questions.load(Ordering::Relaxed)
     );
-    let (front, counted) = self::front(&server)?;
+    let (front, counted) = self::front(&server, Some(SHORT_TTL))?;
+    for _ in 0..2 {
+        all(&front, |_| "KEY_0".to_owned()).await?;
+        // What is measured is what comes after it.
+        tokio::time::sleep(Duration::from_secs(SHORT_TTL.unsigned_abs())).await;
+    }
+    println!(
+        "the same twice, the TTL between:    {} questions to the backend",
+        counted.questions.load(Ordering::Relaxed)
+    );
+    let (front, counted) = self::front(&server, None)?;
     all(&front, |run| format!("KEY_{}", run % 100)).await?;
     println!(
         "{RUNS} runs over 100 secrets:        {} names asked of the backend",
@@ -100,11 +112,11 @@ async fn stores() -> Result<()> {
 
     println!("timing {TIMED} of each kind, in turns ...");
     let mut times = [Vec::new(), Vec::new(), Vec::new()];
-    let warm = self::front(&server)?.0;
+    let warm = self::front(&server, None)?.0;
     let query = [Query { name: "KEY_0".into(), version: None }];
     get(&warm, &query).await?;
     // The connection and the sign-in are there, as they are for all but the first run of a store.
-    let cold = self::front(&server)?.0;
+    let cold = self::front(&server, None)?.0;
     get(&cold, &query).await?;
     for _ in 0..TIMED {
         let started = Instant::now();
@@ -119,13 +131,13 @@ async fn stores() -> Result<()> {
         times[2].push(started.elapsed());
     }
     let bare = percentiles(&mut times[0]);
-    println!("\n{:<24}{:>10}{:>10}{:>14}", "", "p50", "p99", "p50 to bare");
+    println!("\n{:<24}{:>10}{:>10}{:>14}{:>14}", "", "p50", "p99", "p50 to bare", "p99 to bare");
     for (what, times) in ["bare HTTP call", "cold resolve", "warm resolve"].into_iter().zip(&mut times) {
         let (p50, p99) = percentiles(times);
-        let ratio = p50.as_secs_f64() / bare.0.as_secs_f64();
-        println!("{what:<24}{:>8} us{:>8} us{ratio:>14.3}", p50.as_micros(), p99.as_micros());
+        let (half, most) = (p50.as_secs_f64() / bare.0.as_secs_f64(), p99.as_secs_f64() / bare.1.as_secs_f64());
+        println!("{what:<24}{:>8} us{:>8} us{half:>14.3}{most:>14.3}", p50.as_micros(), p99.as_micros());
     }
-    println!("goals: cold at most 1.2, warm at most 0.01");
+    println!("goals, by p50: cold at most 1.2, warm at most 0.01");
 
     let before = resident()?;
     let mut cache = Cache::new(usize::MAX);
@@ -146,7 +158,7 @@ async fn stores() -> Result<()> {
     Ok(())
 }
 
-fn front(server: &OpenBao) -> Result<(Arc<Front>, Arc<Counted>)> {
+fn front(server: &OpenBao, ttl_seconds: Option<i64>) -> Result<(Arc<Front>, Arc<Counted>)> {
     let spec = VaultBackend {
         address: server.address(),
         connection: Some(Connection { insecure: true, ..Connection::default() }),
@@ -159,6 +171,7 @@ fn front(server: &OpenBao) -> Result<(Arc<Front>, Arc<Counted>)> {
     let spec = TeamSecretStoreSpec {
         // The rate is not what is measured.
         rate_limit: Some(RateLimit { per_second: Some(10_000), burst: Some(10_000), concurrency: Some(64) }),
+        cache: Some(api::Cache { ttl_seconds, stale_if_error_seconds: None }),
         ..TeamSecretStoreSpec::default()
     };
     let front =

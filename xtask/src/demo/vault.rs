@@ -65,6 +65,8 @@ pub(super) async fn tell(root: &Path, story: &mut Story, place: &Place) -> Resul
     poll(SOON, "the status names the store", async || {
         let reason = field(place, SECOND, "{.status.reason}")?;
         ensure!(reason == "StoreUnavailable", "the reason is {reason:?}");
+        let message = field(place, SECOND, "{.status.message}")?;
+        ensure!(message.contains(&format!("store {STORE} of team {TEAM}")), "the message is {message:?}");
         Ok(())
     })
     .await?;
