@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
-use daypass::api::Phase;
+use daypass::api::{Phase, Reason};
 use serde_json::{Value, json};
 
 use crate::cluster::Team;
@@ -107,6 +107,9 @@ async fn a_secret_lives_from_set_to_delete() -> Result<()> {
     admin.types("secret delete KEY --store vault", "")?.fails(2, "--yes")?;
     admin.types("secret delete KEY --store vault --yes", "")?.ok()?;
     admin.types("secret delete KEY --store vault --yes", "")?.fails(3, "nothing under this path")?;
+    // The value that the operator has read a moment ago is gone from its memory as well.
+    team.run("third", json!({"secrets": [{"name": "KEY", "store": "vault"}]})).await?;
+    team.wait("third", "there is no such secret", |status| status.reason == Some(Reason::SecretNotFound)).await?;
     admin.types("secret list --store none", "")?.fails(3, "has no store none")?;
 
     let nobody = Person { team: &team, kubeconfig: kubeconfig.clone(), token: String::new(), trusts: server.address() };

@@ -1,20 +1,24 @@
 //! The backend `kubernetes` against the real API server.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::Result;
-use daypass::api::KubernetesBackend;
+use anyhow::{Context as _, Result, ensure};
+use daypass::api::{CHECK_REQUESTED, ConditionStatus, ConditionType, KubernetesBackend, Reason, TeamSecretStore};
 use daypass::secret::SecretValue;
 use daypass::stores::kubernetes::KubernetesStore;
 use daypass::stores::{SecretStore as _, StoreError, Write};
-use daypass_testcluster::Cluster;
+use daypass_testcluster::{Cluster, poll};
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::Api;
-use kube::api::PostParams;
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
+use crate::cluster::Team;
 use crate::contract::{Can, Subject, get, holds};
+use crate::support::operator;
 
 /// Lets a user read Secrets of a namespace: those, or all where none is named.
 async fn let_read(cluster: &Cluster, namespace: &str, user: &str, names: &[&str]) -> Result<()> {
@@ -106,4 +110,42 @@ async fn what_else_a_secret_holds_outlives_every_write() -> Result<()> {
     let refused = store.delete("KEY").await;
     assert!(matches!(&refused, Err(StoreError::Conflict(text)) if text.contains("other keys")), "{refused:?}");
     holds("three").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_of_this_kind_is_discouraged_by_a_condition_and_one_event() -> Result<()> {
+    let team = Team::new(operator().await?, "discouraged").await?;
+    team.apply(json!({
+        "apiVersion": "daypass.dev/v1alpha1", "kind": "TeamSecretStore", "metadata": {"name": "kube"},
+        "spec": {"kubernetes": {}},
+    }))
+    .await?;
+    let stores = Api::<TeamSecretStore>::namespaced(team.root.clone(), &team.namespace);
+    poll(Duration::from_secs(60), "the condition says so", async || {
+        let status = stores.get("kube").await?.status.context("no status yet")?;
+        let found = status.conditions.iter().find(|condition| condition.type_ == ConditionType::Discouraged);
+        let found = found.with_context(|| format!("{:?}", status.conditions))?;
+        ensure!(found.status == ConditionStatus::True && found.reason == Reason::ValuesInCluster, "{found:?}");
+        ensure!(found.message.contains("can read these values"), "{found:?}");
+        Ok(())
+    })
+    .await?;
+    // A second look tells nothing anew.
+    let again = Patch::Merge(json!({"metadata": {"annotations": {CHECK_REQUESTED: "again"}}}));
+    stores.patch("kube", &PatchParams::default(), &again).await?;
+    poll(Duration::from_secs(60), "it was looked at again", async || {
+        let status = stores.get("kube").await?.status.context("no status yet")?;
+        ensure!(status.check_requested.as_deref() == Some("again"));
+        Ok(())
+    })
+    .await?;
+    let events = Api::<Event>::namespaced(team.root.clone(), &team.namespace);
+    poll(Duration::from_secs(20), "one event tells it", async || {
+        let events = events.list(&ListParams::default()).await?;
+        let told: Vec<_> = events.iter().filter(|event| event.reason.as_deref() == Some("ValuesInCluster")).collect();
+        ensure!(told.len() == 1 && told[0].type_.as_deref() == Some("Warning"), "{told:?}");
+        ensure!(told[0].series.is_none(), "told again: {told:?}");
+        Ok(())
+    })
+    .await
 }

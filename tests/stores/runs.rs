@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use daypass::api::{
-    CHANGED, ConditionStatus, ConditionType, Phase, Reason, Sandbox, SandboxStatus, TeamSecretStore,
+    BreakerState, CHANGED, ConditionStatus, ConditionType, Phase, Reason, Sandbox, SandboxStatus, TeamSecretStore,
     TeamSecretStoreStatus,
 };
 use daypass_testcluster::{OpenBao, poll};
@@ -114,8 +114,9 @@ async fn a_run_gets_its_value_and_waits_out_a_server_that_is_down() -> Result<()
     let status = team.wait("two", "the run says what it waits for", waits_for_the_store).await?;
     let message = status.message.unwrap_or_default();
     assert!(message.contains("store vault of team") && message.contains("daypass store check vault"), "{message}");
-    store_status(&team, "vault", "the store says so too", |status| {
+    store_status(&team, "vault", "the store says so too, and that it is left alone", |status| {
         ready(status) == Some((ConditionStatus::False, Reason::StoreUnavailable))
+            && status.breaker == Some(BreakerState::Open)
     })
     .await?;
 
