@@ -87,13 +87,6 @@ fn tidy(schema: &mut Value) {
             }
             // Without it an explicit null is as good as absent; with it, it would be a value of its own.
             map.remove("nullable");
-            if map.get("type").is_some_and(|kind| kind == "object") {
-                for (from, to) in [("maxLength", "maxProperties"), ("minLength", "minProperties")] {
-                    if let Some(bound) = map.remove(from) {
-                        map.insert(to.into(), bound);
-                    }
-                }
-            }
             if let Some(Value::String(text)) = map.get_mut("description") {
                 *text = text.split_whitespace().collect::<Vec<_>>().join(" ");
             }
@@ -101,5 +94,47 @@ fn tidy(schema: &mut Value) {
         }
         Value::Array(items) => items.iter_mut().for_each(tidy),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every text, list and map below `schema` that may grow without end. A map's keys cannot be bounded in a schema.
+    fn unbounded(schema: &Value, path: &str, found: &mut Vec<String>) {
+        let has = |keyword: &str| !schema[keyword].is_null();
+        let bounded = match schema["type"].as_str() {
+            Some("string") => has("maxLength") || has("enum") || schema["format"] == "date-time",
+            Some("array") => has("maxItems"),
+            Some("object") => !has("additionalProperties") || has("maxProperties"),
+            Some(_) => true,
+            None => has("x-kubernetes-int-or-string") && has("maxLength"),
+        };
+        if !bounded {
+            found.push(path.to_owned());
+        }
+        for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+            unbounded(field, &format!("{path}.{name}"), found);
+        }
+        for (part, name) in [("items", "[]"), ("additionalProperties", "{}")] {
+            if has(part) {
+                unbounded(&schema[part], &format!("{path}{name}"), found);
+            }
+        }
+    }
+
+    #[test]
+    fn every_text_list_and_map_is_bounded() {
+        let mut found = Vec::new();
+        for crd in crds() {
+            for version in json!(crd.spec.versions).as_array().unwrap() {
+                let fields = &version["schema"]["openAPIV3Schema"]["properties"];
+                for part in ["spec", "status"].into_iter().filter(|part| !fields[part].is_null()) {
+                    unbounded(&fields[part], &format!("{}.{part}", crd.spec.names.kind), &mut found);
+                }
+            }
+        }
+        assert!(found.is_empty(), "without a bound:\n{}", found.join("\n"));
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     EvalJobStatus, LocalObjectReference, Network, PodMetadata, Resources, SecretReference, SecretRemoval,
-    SecurityContext, Toleration, names,
+    SecurityContext, Toleration, names, text_map,
 };
 
 /// CEL: the effective name of the benchmark `b`.
@@ -175,7 +175,7 @@ pub struct EvalJobSpec {
     pub service_account_name: Option<String>,
     /// Labels that the Pods' nodes must have.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(length(max = 16), inner(length(max = 63)))]
+    #[schemars(transform = text_map(16, 63))]
     pub node_selector: BTreeMap<String, String>,
     /// Taints that the Pods tolerate.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -330,7 +330,7 @@ pub struct EvaluatedModel {
     pub api_key: Option<KeyReference>,
     /// Arguments for the framework's model class. What reads as JSON is passed as that (`"5"`, `"true"`), else as text.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(length(max = 32), inner(length(max = 1024)))]
+    #[schemars(transform = text_map(32, 1024))]
     pub args: BTreeMap<String, String>,
     /// How answers are generated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -427,7 +427,7 @@ pub struct Benchmark {
     pub name: Option<String>,
     /// Arguments for the task. What reads as JSON is passed as that (`"5"`, `"true"`, `"[1, 2]"`), else as text.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(length(max = 32), inner(length(max = 1024)))]
+    #[schemars(transform = text_map(32, 1024))]
     pub args: BTreeMap<String, String>,
     /// Samples at most. Defaults to the job's.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -39,6 +39,7 @@ pub use team_secret_store::{
     RateLimit, RevokedSecret, RevokedStatus, SealedBackend, SecretSource, ServiceAccountSource, SignIn, StoreCheck,
     TeamSecretStore, TeamSecretStoreSpec, TeamSecretStoreStatus, VaultBackend, VaultEngine, WandbBackend, WandbValues,
 };
+use values::text_map;
 pub use values::{Quantity, Time};
 
 /// The API group of all kinds.

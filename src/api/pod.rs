@@ -6,7 +6,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Quantity;
+use super::{Quantity, text_map};
 
 /// A plain variable. Not for secrets: it is stored and shown in clear.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -42,11 +42,11 @@ pub struct File {
 pub struct Resources {
     /// What the scheduler sets aside, by resource name: `cpu`, `memory`, `nvidia.com/gpu`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(length(max = 16))]
+    #[schemars(extend("maxProperties" = 16))]
     pub requests: BTreeMap<String, Quantity>,
     /// What the container may use at most, by resource name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(length(max = 16))]
+    #[schemars(extend("maxProperties" = 16))]
     pub limits: BTreeMap<String, Quantity>,
 }
 
@@ -60,7 +60,7 @@ pub struct Toleration {
     pub key: Option<String>,
     /// `Equal` (default) or `Exists`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = "^(Equal|Exists)$"))]
+    #[schemars(regex(pattern = "^(Equal|Exists)$"), length(max = 32))]
     pub operator: Option<String>,
     /// The taint's value, with `Equal`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,7 +68,7 @@ pub struct Toleration {
     pub value: Option<String>,
     /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`; unset means all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = "^(NoSchedule|PreferNoSchedule|NoExecute)$"))]
+    #[schemars(regex(pattern = "^(NoSchedule|PreferNoSchedule|NoExecute)$"), length(max = 32))]
     pub effect: Option<String>,
     /// Seconds that a `NoExecute` taint is tolerated; unset means for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -150,11 +150,11 @@ pub struct SeccompProfile {
 pub struct PodMetadata {
     /// Labels for the Pod.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(length(max = 32), inner(length(max = 63)))]
+    #[schemars(transform = text_map(32, 63))]
     pub labels: BTreeMap<String, String>,
     /// Annotations for the Pod; short ones, since the run's files share their room.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(length(max = 32), inner(length(max = 1024)))]
+    #[schemars(transform = text_map(32, 1024))]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -191,11 +191,11 @@ pub struct EgressRule {
     pub except: Vec<String>,
     /// Namespaces with these labels; an empty map means every namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16))]
+    #[schemars(transform = text_map(16, 63))]
     pub namespace_labels: Option<BTreeMap<String, String>>,
     /// Pods with these labels, in those namespaces (or in the run's own).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16))]
+    #[schemars(transform = text_map(16, 63))]
     pub pod_labels: Option<BTreeMap<String, String>>,
     /// Ports; none means all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -216,6 +216,6 @@ pub struct EgressPort {
     pub end_port: Option<i32>,
     /// `TCP` (default), `UDP` or `SCTP`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = "^(TCP|UDP|SCTP)$"))]
+    #[schemars(regex(pattern = "^(TCP|UDP|SCTP)$"), length(max = 32))]
     pub protocol: Option<String>,
 }

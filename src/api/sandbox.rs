@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Condition, EnvVar, File, LocalObjectReference, Network, PodMetadata, Reason, Resources, SecretReference,
-    SecurityContext, Time, Toleration,
+    SecurityContext, Time, Toleration, text_map,
 };
 
 /// What to run, with which team secrets, for how long.
@@ -103,7 +103,7 @@ pub struct SandboxSpec {
     pub service_account_name: Option<String>,
     /// Labels that the Pod's node must have.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(length(max = 16), inner(length(max = 63)))]
+    #[schemars(transform = text_map(16, 63))]
     pub node_selector: BTreeMap<String, String>,
     /// Taints that the Pod tolerates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -236,15 +236,20 @@ impl Phase {
 #[serde(rename_all = "camelCase")]
 pub struct SecretStatus {
     /// The team that owns the secret.
+    #[schemars(length(max = 63))]
     pub team: String,
     /// The secret's name.
+    #[schemars(length(max = 128))]
     pub name: String,
     /// The team's store.
+    #[schemars(length(max = 63))]
     pub store: String,
     /// The variable that gets the value.
+    #[schemars(length(max = 128))]
     pub env_var: String,
     /// The version that the run got.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
     pub version: Option<String>,
     /// Where it stands.
     pub state: SecretState,
@@ -278,6 +283,7 @@ pub struct SandboxStatus {
     pub conditions: Vec<Condition>,
     /// The run's Pod, and while it exists its Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
     pub pod_name: Option<String>,
     /// When the container had started.
     #[serde(default, skip_serializing_if = "Option::is_none")]

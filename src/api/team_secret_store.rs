@@ -434,7 +434,7 @@ pub struct RevokedStatus {
     pub runs_ending: i64,
     /// The runs that were ended, `NAMESPACE/NAME`, at most the last 50.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 50))]
+    #[schemars(length(max = 50), inner(length(max = 256)))]
     pub runs: Vec<String>,
 }
 
@@ -454,7 +454,7 @@ pub struct TeamSecretStoreStatus {
     pub secret_count: Option<i64>,
     /// The first 100 names that the backend lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 100))]
+    #[schemars(length(max = 100), inner(length(max = 128)))]
     pub names: Vec<String>,
     /// When the backend was last asked, at most 5 minutes behind.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::json;
 
 /// A moment, as RFC 3339 in UTC: to the microsecond, or to the second where it falls on one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,6 +86,14 @@ impl JsonSchema for Quantity {
             "maxLength": 32,
             "pattern": r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$",
         })
+    }
+}
+
+/// Bounds a map of texts, which a derive has no words for: so many entries, each value so long.
+pub(super) fn text_map(entries: u32, value: u32) -> impl Fn(&mut Schema) {
+    move |schema| {
+        schema.insert("maxProperties".into(), entries.into());
+        schema.insert("additionalProperties".into(), json!({"type": "string", "maxLength": value}));
     }
 }
 

@@ -256,6 +256,16 @@ fn bounds() -> Vec<Refused<'static>> {
         ("stop as a word", json!({"stop": "yes"}), &["spec.stop", "boolean"]),
         ("65 words of a command", json!({"command": many(65, |_| json!("x"))}), &["spec.command", "64"]),
         ("an empty pull secret", json!({"imagePullSecrets": [{"name": ""}]}), &["spec.imagePullSecrets[0].name"]),
+        (
+            "17 labels of a node",
+            json!({"nodeSelector": (0..17).map(|i| (format!("l-{i}"), "x".into())).collect::<Map<_, _>>()}),
+            &["spec.nodeSelector", "at most 16 items"],
+        ),
+        (
+            "an annotation of 1025",
+            json!({"podMetadata": {"annotations": {"note": "x".repeat(1025)}}}),
+            &["spec.podMetadata.annotations.note", "1024"],
+        ),
     ]
 }
 
