@@ -97,7 +97,90 @@ pub async fn delete_run_secret(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use http::{Method, Response};
+    use kube::client::Body;
+
     use super::*;
+
+    /// What an API server was sent: method, path with its query, the header `Accept`, and the body.
+    type Sent = (Method, String, String, Value);
+
+    /// An API server that has one answer for everything, and what it is sent.
+    fn answering(code: u16, answer: Value) -> (Client, Arc<Mutex<Vec<Sent>>>) {
+        let sent = Arc::new(Mutex::new(Vec::new()));
+        let log = sent.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let (log, answer) = (log.clone(), answer.to_string());
+            async move {
+                let (parts, body) = request.into_parts();
+                let accept = parts.headers[http::header::ACCEPT].to_str().unwrap().to_owned();
+                let body = serde_json::from_slice(&body.collect_bytes().await?).unwrap();
+                log.lock().unwrap().push((parts.method, parts.uri.to_string(), accept, body));
+                Response::builder().status(code).body(Body::from(answer.into_bytes())).map_err(kube::Error::HttpError)
+            }
+        });
+        (Client::new(service, "default"), sent)
+    }
+
+    fn status(code: u16, reason: &str, message: &str) -> Value {
+        let outcome = if code < 300 { "Success" } else { "Failure" };
+        json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": outcome, "code": code, "reason": reason,
+            "message": message,
+        })
+    }
+
+    #[tokio::test]
+    async fn a_creation_asks_for_metadata_and_gives_the_uid() {
+        let made = json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": {"uid": "u"}});
+        let (client, sent) = answering(201, made);
+        let skeleton = json!({"kind": "Secret", "immutable": true});
+        let value = SecretValue::new(b"v".to_vec());
+        let answer = create_run_secret(&client, "team", &skeleton, &[("A", &value)]).await.unwrap();
+        assert_eq!(answer.unwrap(), "u");
+        let body = json!({"kind": "Secret", "immutable": true, "data": {"A": "dg=="}});
+        let path = "/api/v1/namespaces/team/secrets?fieldManager=daypass";
+        assert_eq!(*sent.lock().unwrap(), [(Method::POST, path.into(), METADATA_ONLY.into(), body)]);
+
+        let (client, _) = answering(409, status(409, "AlreadyExists", "secrets \"n\" already exists"));
+        let answer = create_run_secret(&client, "team", &skeleton, &[]).await.unwrap();
+        assert_eq!(crate::kube_ext::classify(&answer.unwrap_err()), crate::kube_ext::Class::Exists);
+    }
+
+    #[tokio::test]
+    async fn a_deletion_is_told_only_when_it_is_proven() {
+        let object = |kind| json!({"kind": kind, "metadata": {"uid": "u", "finalizers": ["example.com/hold"]}});
+        let policy = "denied request: the operator deletes run Secrets only";
+        for (uid, code, body, outcome) in [
+            (None, 200, status(200, "", ""), Some(Deleted::Gone)),
+            (Some("u"), 200, status(200, "", ""), Some(Deleted::Gone)),
+            (Some("u"), 200, object("PartialObjectMetadata"), Some(Deleted::Held)),
+            (Some("u"), 200, object("Secret"), Some(Deleted::Held)),
+            (Some("u"), 202, object("PartialObjectMetadata"), Some(Deleted::Held)),
+            (Some("u"), 404, status(404, "NotFound", ""), Some(Deleted::Gone)),
+            (Some("u"), 409, status(409, "Conflict", "the UID in the precondition"), Some(Deleted::Replaced)),
+            // Without a UID a conflict says nothing of the Secret.
+            (None, 409, status(409, "Conflict", ""), None),
+            (None, 403, status(403, "Forbidden", policy), Some(Deleted::Foreign)),
+            // RBAC's word, or another policy's, proves nothing.
+            (None, 403, status(403, "Forbidden", "cannot delete resource \"secrets\""), None),
+            (None, 429, status(429, "TooManyRequests", ""), None),
+            (None, 500, status(500, "InternalError", ""), None),
+            (None, 503, json!("no API server"), None),
+        ] {
+            let (client, sent) = answering(code, body.clone());
+            let answer = delete_run_secret(&client, "team", "daypass-run-a", uid).await;
+            assert_eq!(answer.ok(), outcome, "{code} {body}");
+            let mut options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"});
+            if let Some(uid) = uid {
+                options["preconditions"] = json!({"uid": uid});
+            }
+            let path = "/api/v1/namespaces/team/secrets/daypass-run-a";
+            assert_eq!(*sent.lock().unwrap(), [(Method::DELETE, path.into(), METADATA_ONLY.into(), options)]);
+        }
+    }
 
     #[test]
     fn the_body_is_the_skeleton_with_its_data() {
