@@ -1,6 +1,6 @@
 //! What only the leader does: watch, reconcile, keep the keys.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -174,6 +174,7 @@ type WakeStores = mpsc::UnboundedSender<ObjectRef<TeamSecretStore>>;
 
 async fn watch_stores(trigger: Trigger<TeamSecretStore>, ctx: Arc<Context>, stores: WakeStores) {
     let mut changes = HashMap::new();
+    let mut revoked = HashMap::new();
     forward(trigger, move |store| {
         let (team, name) = names(&store.metadata);
         let change = store.metadata.annotations.as_ref().and_then(|all| all.get(CHANGED)).cloned();
@@ -186,13 +187,32 @@ async fn watch_stores(trigger: Trigger<TeamSecretStore>, ctx: Arc<Context>, stor
             ctx.resolver.flush(&team, &name, secret);
             audit::of_secret("changed", &team, &access_name(&name, secret.unwrap_or("*")), None, None);
         }
+        let seen = revoked.insert((team.clone(), name.clone()), revoked_names(&store));
+        for secret in newly_revoked(&store, seen.as_ref()) {
+            audit::of_secret("revoked", &team, &access_name(&name, &secret), None, None);
+        }
         if ctx.stores.get(&ObjectRef::from_obj(&store)).is_none() {
             changes.remove(&(team.clone(), name.clone()));
+            revoked.remove(&(team.clone(), name.clone()));
         }
         ctx.wake_users_of_store(&team, &name);
         let _ = stores.send(ObjectRef::from_obj(&store));
     })
     .await;
+}
+
+fn revoked_names(store: &TeamSecretStore) -> HashSet<String> {
+    store.spec.revoked.iter().map(|revoked| revoked.name.clone()).collect()
+}
+
+/// The names that the store revokes since it was `seen` last. At a leader's first look those that the status tells of
+/// were recorded by an earlier one: a revocation that nobody was there to see is still recorded.
+fn newly_revoked(store: &TeamSecretStore, seen: Option<&HashSet<String>>) -> Vec<String> {
+    let told: HashSet<String> =
+        store.status.iter().flat_map(|status| &status.revoked).map(|revoked| revoked.name.clone()).collect();
+    let before = seen.unwrap_or(&told);
+    let names = store.spec.revoked.iter().map(|revoked| &revoked.name);
+    names.filter(|name| !before.contains(*name)).cloned().collect()
 }
 
 async fn watch_team_secrets(trigger: Trigger<crate::api::TeamSecret>, ctx: Arc<Context>, stores: WakeStores) {
@@ -269,4 +289,32 @@ fn count(ctx: &Context) {
 
 fn names(metadata: &kube::api::ObjectMeta) -> (String, String) {
     (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn store(revoked: &[&str], told: &[&str]) -> TeamSecretStore {
+        let revoked: Vec<_> =
+            revoked.iter().map(|name| json!({"name": name, "since": "2026-01-01T00:00:00Z"})).collect();
+        let told: Vec<_> = told.iter().map(|name| json!({"name": name, "runsEnded": 0, "runsEnding": 0})).collect();
+        serde_json::from_value(json!({
+            "apiVersion": "daypass.dev/v1alpha1", "kind": "TeamSecretStore", "metadata": {"name": "default"},
+            "spec": {"sealed": {}, "revoked": revoked}, "status": {"revoked": told},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_revocation_is_new_once() {
+        assert_eq!(newly_revoked(&store(&["A", "B"], &["A"]), None), ["B"], "an earlier leader has told of A");
+        let seen = revoked_names(&store(&["A"], &[]));
+        assert_eq!(newly_revoked(&store(&["A", "B"], &["B"]), Some(&seen)), ["B"]);
+        assert_eq!(newly_revoked(&store(&["A"], &[]), Some(&seen)), [""; 0]);
+        let lifted = revoked_names(&store(&[], &[]));
+        assert_eq!(newly_revoked(&store(&["A"], &["A"]), Some(&lifted)), ["A"], "revoked, lifted, and revoked again");
+    }
 }

@@ -12,7 +12,7 @@ use crate::support::{Team, operator};
 
 impl Team {
     /// Makes the store `default` with a list of revoked names.
-    async fn revoke(&self, names: &[&str]) -> Result<()> {
+    pub async fn revoke(&self, names: &[&str]) -> Result<()> {
         let revoked: Vec<Value> =
             names.iter().map(|name| json!({"name": name, "since": "2026-01-01T00:00:00Z"})).collect();
         self.apply(json!({

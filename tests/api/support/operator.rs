@@ -131,6 +131,19 @@ impl Replica {
         Ok(std::fs::read_to_string(&self.log)?)
     }
 
+    /// The audit records so far that are about a team: of its runs, or of its secrets.
+    pub fn audit(&self, team: &str) -> Result<Vec<serde_json::Value>> {
+        let mut records = Vec::new();
+        for line in self.log()?.lines().filter(|line| line.contains("\"target\":\"audit\"")) {
+            let entry: serde_json::Value = serde_json::from_str(line)?;
+            let record: serde_json::Value = serde_json::from_str(entry["record"].as_str().context("a record")?)?;
+            if record["namespace"] == team || record["team"] == team {
+                records.push(record);
+            }
+        }
+        Ok(records)
+    }
+
     /// Whether it has begun to lead.
     pub fn leads(&self) -> Result<bool> {
         Ok(self.log()?.contains("\"leading\""))
