@@ -18,6 +18,8 @@ use crate::stores::{Listed, Query, SecretStore, Stage, StoreError};
 const TTL: i64 = 30;
 /// How long a missing secret counts as missing.
 const MISSING: Duration = Duration::from_secs(5);
+/// How many bytes a version's name has at most.
+const LONGEST_VERSION: usize = 256;
 /// How many bytes one store's values may take in memory.
 const MOST_BYTES: usize = 32 * 1024 * 1024;
 /// How long a backend may take for one question.
@@ -247,7 +249,7 @@ impl Front {
     async fn question(&self, queries: &[Query]) -> Vec<Result<Shared, StoreError>> {
         let asked = Instant::now();
         let answers = match tokio::time::timeout(DEADLINE, self.store.get_many(queries)).await {
-            Ok(answers) => answers.into_iter().map(|answer| answer.map(share)).collect(),
+            Ok(answers) => answers.into_iter().map(|answer| answer.and_then(share)).collect(),
             Err(_) => queries.iter().map(|_| Err(silent(DEADLINE))).collect(),
         };
         self.metrics.resolve_took(self.kind.as_str(), asked.elapsed());
@@ -317,8 +319,12 @@ impl Drop for Waiting<'_> {
     }
 }
 
-fn share(fetched: crate::stores::Fetched) -> Shared {
-    Shared { value: Arc::new(fetched.value), version: fetched.version.into() }
+fn share(fetched: crate::stores::Fetched) -> Result<Shared, StoreError> {
+    // It stands in objects, which have room for so much.
+    if fetched.version.len() > LONGEST_VERSION {
+        return Err(StoreError::Malformed(format!("its version has more than {LONGEST_VERSION} bytes")));
+    }
+    Ok(Shared { value: Arc::new(fetched.value), version: fetched.version.into() })
 }
 
 async fn told(mut outcome: watch::Receiver<Option<Outcome>>) -> Outcome {

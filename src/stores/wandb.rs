@@ -66,12 +66,11 @@ impl WandbStore {
         key: Box<dyn Issuer>,
         values: Option<Arc<dyn SecretStore>>,
     ) -> Result<Self, StoreError> {
-        let http = match &spec.base_url {
-            Some(address) => Http::of_store(address, spec.connection.as_ref(), settings)?,
-            None => {
-                let proxy = spec.connection.as_ref().and_then(|connection| connection.proxy.as_deref());
-                Http::of_cluster(&settings.endpoints.wandb, proxy, settings)?
-            }
+        let http = if let Some(address) = &spec.base_url {
+            Http::of_store(address, spec.connection.as_ref(), settings)?
+        } else {
+            let proxy = spec.connection.as_ref().and_then(|connection| connection.proxy.as_deref());
+            Http::of_cluster(&settings.endpoints.wandb, proxy, settings)?
         };
         Ok(Self { http, entity: spec.entity.clone(), key, names: Mutex::default(), values })
     }

@@ -18,6 +18,8 @@ use crate::stores::{Query, Stage, StoreError};
 const SHOWN: usize = 100;
 /// How many secrets of live runs are asked for, so that a newer version is noticed.
 const FOLLOWED: usize = 100;
+/// How many letters a step's message has at most: it may repeat an address, each letter of it escaped.
+const LONGEST_MESSAGE: usize = 2000;
 /// How many of them at a time: as many as a run may name, so that no run waits longer behind a check than behind a run.
 const AT_ONCE: usize = 12;
 
@@ -192,12 +194,12 @@ fn followed(team: &str, store: &str, ctx: &Context) -> BTreeSet<String> {
     let of_store = |namespace: &str, reference: &SecretReference| {
         reference.team(namespace) == team && reference.store() == store && reference.version.is_none()
     };
-    let mut names = BTreeSet::new();
+    let mut all = BTreeSet::new();
     for sandbox in ctx.sandboxes.state() {
         if !sandbox.status.as_ref().is_some_and(|status| status.phase.is_terminal()) {
             let namespace = sandbox.namespace().unwrap_or_default();
             let named = sandbox.spec.secrets.iter().filter(|reference| of_store(&namespace, reference));
-            names.extend(named.map(|reference| reference.name.clone()));
+            all.extend(named.map(|reference| reference.name.clone()));
         }
     }
     for job in ctx.evaljobs.state() {
@@ -205,15 +207,15 @@ fn followed(team: &str, store: &str, ctx: &Context) -> BTreeSet<String> {
         if !status.is_some_and(|status| status.phase.is_terminal()) {
             let namespace = job.namespace().unwrap_or_default();
             let named = job.spec.references().filter(|reference| of_store(&namespace, reference));
-            names.extend(named.map(|reference| reference.name));
+            all.extend(named.map(|reference| reference.name));
             // What `autoBind` has taken stands in the status only.
             let taken = status.into_iter().flat_map(|status| &status.benchmarks).flat_map(|told| &told.secrets);
             let taken = taken.filter(|secret| secret.bound == BoundBy::AutoBind);
             let taken = taken.filter(|secret| secret.team == team && secret.store == store);
-            names.extend(taken.map(|secret| secret.name.clone()));
+            all.extend(taken.map(|secret| secret.name.clone()));
         }
     }
-    names
+    all
 }
 
 /// The way to a value, step by step: those before the one that failed were passed, those after it not tried. A list that
@@ -242,6 +244,7 @@ fn steps(walked: &Result<Listing, StoreError>, read: Option<&Result<(), StoreErr
                 (step, Err(_), _) if step > reached => (Unknown, None),
                 _ => (True, None),
             };
+            let message: Option<String> = message.map(|message| message.chars().take(LONGEST_MESSAGE).collect());
             StoreCheck { step, state, message }
         })
         .collect()
@@ -262,6 +265,11 @@ mod tests {
         let checks = steps(&refused, None);
         assert_eq!(states(&checks), [True, True, False, Unknown, Unknown]);
         assert_eq!(checks[2].message.as_deref(), Some("no"));
+        let long = Err(StoreError::unavailable(Stage::Address, "\u{fe}".repeat(5000)));
+        assert_eq!(
+            steps(&long, None)[0].message.as_ref().map(|message| message.chars().count()),
+            Some(LONGEST_MESSAGE)
+        );
         assert_eq!(states(&steps(&Ok(Listing::Names(Vec::new())), None)), [True, True, True, True, Unknown]);
         let denied = Err(StoreError::Denied("not this".into()));
         let unsupported = Ok(Listing::Unsupported("no list".into()));

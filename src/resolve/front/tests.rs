@@ -31,7 +31,7 @@ impl SecretStore for Backend {
                     None if query.name == "NONE" => Err(StoreError::NotFound("none".into())),
                     None => Ok(Fetched {
                         value: SecretValue::new(query.name.clone().into_bytes()),
-                        version: number.to_string(),
+                        version: if query.name == "LONG" { "9".repeat(257) } else { number.to_string() },
                     }),
                 })
                 .collect()
@@ -94,6 +94,12 @@ async fn a_thousand_runs_cost_one_read_a_ttl() {
         assert_eq!(backend.reads(), expected);
         tokio::time::advance(Duration::from_secs(31)).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_no_status_has_room_for_is_malformed() {
+    let (front, _) = front(&TeamSecretStoreSpec::default());
+    assert!(matches!(version(&front, "LONG").await, Err(StoreError::Malformed(_))));
 }
 
 #[tokio::test(start_paused = true)]
