@@ -76,7 +76,7 @@ fn variables(pods: &[Pod]) -> BTreeMap<String, Vec<String>> {
 }
 
 #[tokio::test]
-async fn the_example_runs_three_benchmarks_with_three_sets_of_keys() -> Result<()> {
+async fn the_example_runs_each_benchmark_with_its_own_keys() -> Result<()> {
     let world = world().await?;
     world.load_runner().await?;
     let team = Team::new("example").await?;
@@ -93,6 +93,9 @@ async fn the_example_runs_three_benchmarks_with_three_sets_of_keys() -> Result<(
         .replace("https://judges.example.com", servers.model(1));
     let mut job: Value = serde_yaml::from_str(&text)?;
     job["spec"]["results"] = json!({"persistentVolumeClaim": {"claimName": "results"}});
+    // Data that came with the package. The catalog does not know it, so it gets every judge that the job names.
+    let bundled = json!({"task": "inspect_evals/agent_threat_bench_memory_poison", "name": "bundled", "sampleLimit": 2});
+    job["spec"]["benchmarks"].as_array_mut().context("benchmarks")?.push(bundled);
     let files = tempfile::tempdir()?;
     let (manifest, page) = (files.path().join("job.yaml"), files.path().join("results.html"));
     std::fs::write(&manifest, job.to_string())?;
@@ -109,6 +112,7 @@ async fn the_example_runs_three_benchmarks_with_three_sets_of_keys() -> Result<(
     let score = |name: &str| status.benchmark(name).and_then(|b| b.score.as_ref()).and_then(|score| score.value);
     // What the Hub's questions are, and what the server answers: 8 of 10 sums, 6 of 8 yeses, 1 of 4 refused.
     assert_eq!((score("gsm8k"), score("boolq"), score("xstest")), (Some(0.8), Some(0.75), Some(25.0)));
+    ensure!(score("bundled").is_some(), "{status:?}");
     let page = std::fs::read_to_string(&page)?;
     for text in ["0.8", "0.75", "25", "gsm8k", "boolq", "xstest"] {
         ensure!(page.contains(text) && printed.contains(text), "{text} is not told:\n{printed}");
@@ -117,6 +121,7 @@ async fn the_example_runs_three_benchmarks_with_three_sets_of_keys() -> Result<(
     let pods = team.pods().list(&ListParams::default()).await?.items;
     let expected = [
         ("boolq", vec!["HF_TOKEN", "TARGET_API_KEY"]),
+        ("bundled", vec!["JUDGE_API_KEY", "TARGET_API_KEY"]),
         ("gsm8k", vec!["TARGET_API_KEY"]),
         ("xstest", vec!["HF_TOKEN", "JUDGE_API_KEY", "TARGET_API_KEY"]),
     ];

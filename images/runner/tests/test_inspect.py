@@ -222,3 +222,13 @@ def test_the_module_is_what_the_image_starts(runners: Runners) -> None:
     done = subprocess.run([sys.executable, "-m", "daypass_runner"], env=environment, check=False)
     assert done.returncode == CODES["Succeeded"]
     assert json.loads((runners.folder / "message").read_bytes())["samples"] == {"done": 2, "total": 2}
+
+
+def test_a_benchmark_whose_data_came_with_its_package(runners: Runners) -> None:
+    """No Hub and no judge; its solver hands tools to the model, which answers in words."""
+    task = "inspect_evals/agent_threat_bench_memory_poison"
+    ended = runners.run({**runners.configuration(), "task": task, "sampleLimit": 2})
+    assert ended.cause == "Succeeded", ended.output
+    assert ended.result["samples"] == {"done": 2, "total": 2}
+    assert ended.result["score"]["value"] is not None
+    assert runners.server.seen_keys["right"] == {KEY}
