@@ -113,8 +113,8 @@ impl Metrics {
         let mut timed = |name: &str, help: &str, histogram: &Histogram| {
             registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
         };
-        timed("time_to_secret", "From an object's creation to its acknowledged run Secret", &metrics.time_to_secret);
-        timed("time_to_pod", "From an object's creation to its acknowledged Pod", &metrics.time_to_pod);
+        timed("time_to_secret", "From the first look at a run to its acknowledged run Secret", &metrics.time_to_secret);
+        timed("time_to_pod", "From the first look at a run to its acknowledged Pod", &metrics.time_to_pod);
         timed("secret_exposure", "From a run Secret's creation to the proof that it is gone", &metrics.secret_exposure);
         timed(
             "secret_removal",
@@ -170,12 +170,12 @@ impl Metrics {
         Ok(out)
     }
 
-    /// A run Secret was acknowledged, that long after its object was made.
+    /// A run Secret was acknowledged, that long after the first look at its run.
     pub fn time_to_secret(&self, duration: SignedDuration) {
         self.time_to_secret.observe(duration.as_secs_f64().max(0.0));
     }
 
-    /// A Pod was acknowledged, that long after its object was made.
+    /// A Pod was acknowledged, that long after the first look at its run.
     pub fn time_to_pod(&self, duration: SignedDuration) {
         self.time_to_pod.observe(duration.as_secs_f64().max(0.0));
     }
@@ -258,5 +258,60 @@ impl Metrics {
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         self.run_secrets_live.set(count(holding));
         self.removals_overdue.set(count(overdue));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// What is served: each name as it is asked for, with its labels, and its type.
+    fn served() -> BTreeSet<(String, String)> {
+        let metrics = Metrics::new();
+        // A family is there once it has counted.
+        metrics.resolved("sealed", "found");
+        metrics.resolve_took("sealed", Duration::ZERO);
+        metrics.authorized(true);
+        metrics.requested("get", "pods", 200);
+        metrics.run_ended("Sandbox", Phase::Completed);
+        metrics.reconciled("Sandbox", true, Duration::ZERO);
+        metrics.active("Sandbox", 1);
+        let text = metrics.render().unwrap();
+        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+        types
+            .map(|(base, kind)| {
+                let (suffix, sample) = match kind {
+                    "counter" => ("_total", "_total"),
+                    "info" => ("_info", "_info"),
+                    "histogram" => ("", "_sum"),
+                    _ => ("", ""),
+                };
+                let sample = format!("{base}{sample}");
+                let rest =
+                    text.lines().find_map(|line| line.strip_prefix(&sample).filter(|rest| !rest.starts_with('_')));
+                let labels = rest.and_then(|rest| rest.strip_prefix('{')?.split_once('}')).map_or("", |(all, _)| all);
+                let labels: Vec<_> = labels.split(',').filter_map(|label| Some(label.split_once('=')?.0)).collect();
+                let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+                (format!("{base}{suffix}{labels}"), kind.to_owned())
+            })
+            .collect()
+    }
+
+    /// What docs/metrics.md lists.
+    fn documented() -> BTreeSet<(String, String)> {
+        let rows = include_str!("../docs/metrics.md").lines().filter_map(|line| line.strip_prefix("| `"));
+        rows.flat_map(|row| {
+            let mut cells = row.split(" | ");
+            let (names, kind) = (cells.next().unwrap(), cells.next().unwrap());
+            names.split('`').filter(|name| name.starts_with("daypass_")).map(move |name| (name.into(), kind.into()))
+        })
+        .collect()
+    }
+
+    #[test]
+    fn the_documentation_lists_what_is_served() {
+        assert_eq!(documented(), served());
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use jiff::Timestamp;
 use kube::Client;
 use kube::runtime::Controller;
 use kube::runtime::controller::Config as ControllerConfig;
@@ -22,6 +23,7 @@ use crate::controllers::{Clock, Context, Lanes, Memory, SystemClock, audit, cata
 use crate::metrics::Metrics;
 use crate::resolve::Resolver;
 use crate::resolve::front::WAITING;
+use crate::run::SecretFact;
 use crate::stores::open::Opener;
 use crate::stores::sealed::key_keeper::{KeyKeeper, Settings};
 
@@ -263,28 +265,48 @@ async fn housekeep(ctx: Arc<Context>, stores: WakeStores) {
 fn count(ctx: &Context) {
     let now = ctx.clock.now();
     let (mut sandboxes, mut attempts) = (0, 0);
-    let (mut holding, mut overdue, mut oldest) = (0, 0, 0);
-    let mut copy = |state: Option<&str>, made: Option<Time>, removed: Option<Time>| {
-        holding += usize::from(matches!(state, Some("Injected" | "RemovalFailing")));
-        overdue += usize::from(state == Some("RemovalFailing"));
-        if let (Some(made), None) = (made, removed) {
-            oldest = oldest.max(now.duration_since(made.0).as_secs());
-        }
-    };
+    let mut copies = Copies::default();
     for sandbox in ctx.sandboxes.state() {
         let Some(status) = &sandbox.status else { continue };
         sandboxes += usize::from(!status.phase.is_terminal());
-        copy(status.secrets_state.as_deref(), status.secret_injected_at, status.secret_removed_at);
+        let known = ctx.memory.secret(sandbox.metadata.uid.as_deref().unwrap_or_default(), None);
+        copies.count(now, known, status.secrets_state.as_deref(), status.secret_injected_at);
     }
     for job in ctx.evaljobs.state() {
+        let uid = job.metadata.uid.as_deref().unwrap_or_default();
         for benchmark in job.status.iter().flat_map(|status| &status.benchmarks) {
             attempts += usize::from(benchmark.is_active());
-            copy(benchmark.secrets_state.as_deref(), benchmark.secret_injected_at, benchmark.secret_removed_at);
+            let known = ctx.evaluations.secret(uid, Some(&eval_job::part(benchmark)));
+            copies.count(now, known, benchmark.secrets_state.as_deref(), benchmark.secret_injected_at);
         }
     }
     ctx.metrics.active("Sandbox", sandboxes);
     ctx.metrics.active("EvalJob", attempts);
-    ctx.metrics.live(holding, overdue, oldest);
+    ctx.metrics.live(copies.present, copies.overdue, copies.oldest);
+}
+
+/// The run Secrets that there are, as far as this process can tell.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Copies {
+    present: usize,
+    overdue: usize,
+    /// The age of the oldest, in seconds.
+    oldest: i64,
+}
+
+impl Copies {
+    /// Counts a run's. What this process did is newer than what the status shows: while a Pod starts, that shows nothing.
+    fn count(&mut self, now: Timestamp, known: Option<SecretFact>, state: Option<&str>, injected: Option<Time>) {
+        self.overdue += usize::from(state == Some("RemovalFailing"));
+        let told = matches!(state, Some("Injected" | "RemovalFailing"));
+        let made = match known {
+            Some(SecretFact::Made(at)) => Some(at),
+            Some(SecretFact::Unknown) | None if told => injected.map(|at| at.0),
+            _ => return,
+        };
+        self.present += 1;
+        self.oldest = self.oldest.max(made.map_or(0, |made| now.duration_since(made).as_secs()));
+    }
 }
 
 fn names(metadata: &kube::api::ObjectMeta) -> (String, String) {
@@ -306,6 +328,26 @@ mod tests {
             "spec": {"sealed": {}, "revoked": revoked}, "status": {"revoked": told},
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn a_copy_counts_from_its_making_to_its_proven_end() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let injected = Some(Time(at(40)));
+        for (what, known, state, injected, counted) in [
+            ("made, and no status tells of it", Some(SecretFact::Made(at(90))), None, None, (1, 0, 10)),
+            ("made and told", Some(SecretFact::Made(at(90))), Some("Injected"), injected, (1, 0, 10)),
+            ("gone, and the status is late", Some(SecretFact::Gone(at(95))), Some("Injected"), injected, (0, 0, 0)),
+            ("an earlier leader's", Some(SecretFact::Unknown), Some("Injected"), injected, (1, 0, 60)),
+            ("one that nobody has looked at yet", None, Some("Injected"), injected, (1, 0, 60)),
+            ("an earlier leader's that does not go", None, Some("RemovalFailing"), injected, (1, 1, 60)),
+            ("an earlier leader's that has gone", None, Some("Removed"), injected, (0, 0, 0)),
+            ("one that waits", Some(SecretFact::NotMade), Some("Waiting"), None, (0, 0, 0)),
+        ] {
+            let mut copies = Copies::default();
+            copies.count(at(100), known, state, injected);
+            assert_eq!((copies.present, copies.overdue, copies.oldest), counted, "{what}");
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::api::{Condition, EvalJobStatus, Reason};
 use crate::run::{Facts, SecretFact, State};
 
@@ -13,6 +15,8 @@ use crate::run::{Facts, SecretFact, State};
 pub struct Remembered {
     /// What a plan may use.
     pub facts: Facts,
+    /// When this process first looked at the run.
+    pub first_look: Option<Timestamp>,
     /// The run Secret's UID, from the answer to its creation.
     pub secret_uid: Option<String>,
     /// The state that this process last wrote: newer than what a watch may show.
@@ -86,6 +90,16 @@ impl Memory {
             let secret = if fresh { SecretFact::NotMade } else { SecretFact::Unknown };
             Remembered { facts: Facts { secret, fresh, ..Facts::default() }, ..Remembered::default() }
         })
+    }
+
+    /// What is known of the Secret of a run, or of a part's; none where this process has not looked at it.
+    pub fn secret(&self, uid: &str, part: Option<&str>) -> Option<SecretFact> {
+        let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = match part {
+            Some(part) => runs.get(&format!("{uid}/{part}")),
+            None => runs.get(uid),
+        };
+        known.map(|known| known.facts.secret)
     }
 
     /// Keeps what was learnt of a part.

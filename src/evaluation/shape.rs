@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use kube::ResourceExt;
 use serde_json::Value;
 
@@ -47,7 +47,6 @@ pub fn run_of(
         owner_uid,
         benchmark: benchmark.name.clone(),
         attempt,
-        created: job.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
         deleting: job.metadata.deletion_timestamp.is_some(),
         ends,
         service_account: spec.service_account().to_owned(),

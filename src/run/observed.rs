@@ -23,8 +23,6 @@ pub struct Run {
     pub attempt: u32,
     /// The derived name of the run's Secret and Pod.
     pub name: String,
-    /// When the object was made.
-    pub created: Timestamp,
     /// The object is being deleted.
     pub deleting: bool,
     /// The object asks for the run's end, for this reason.

@@ -39,7 +39,7 @@ pub(super) fn is_driven(job: &EvalJob, ctx: &Context, benchmark: &BenchmarkStatu
 }
 
 /// What memory calls the attempt.
-fn part(benchmark: &BenchmarkStatus) -> String {
+pub fn part(benchmark: &BenchmarkStatus) -> String {
     format!("{}/{}", benchmark.name, benchmark.attempt)
 }
 

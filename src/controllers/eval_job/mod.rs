@@ -27,6 +27,7 @@ use crate::evaluation::{
 };
 use crate::kube_ext::{CallError, call};
 use attempt::Advanced;
+pub use attempt::part;
 use check::Checked;
 
 /// More rounds than any life takes in one reconcile; past it the queue gives others their turn.

@@ -83,7 +83,7 @@ impl Applier<'_> {
                 known.facts.secret = SecretFact::Made(now);
                 known.facts.versions = Some(versions.clone());
                 known.facts.refusal = None;
-                self.ctx.metrics.time_to_secret(now.duration_since(run.created));
+                self.ctx.metrics.time_to_secret(now.duration_since(known.first_look.unwrap_or(now)));
                 audit::of_run(run, self.task.submitter, audit::Action::Inject, "allowed", Reason::Injected, versions);
                 Ok(Went::AsPlanned)
             }
@@ -145,7 +145,8 @@ impl Applier<'_> {
                 known.facts.refusal = None;
                 known.pod_uncertain = false;
                 known.facts.pod = Some(PodView::of(&pod));
-                self.ctx.metrics.time_to_pod(self.ctx.clock.now().duration_since(self.task.run.created));
+                let now = self.ctx.clock.now();
+                self.ctx.metrics.time_to_pod(now.duration_since(known.first_look.unwrap_or(now)));
                 self.ctx.event(self.task.about, false, Reason::Starting, "The run's Pod was made").await;
             }
             Err(answer) if classify(&answer) == Class::Exists => {

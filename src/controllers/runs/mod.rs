@@ -77,6 +77,7 @@ pub(super) async fn advance(
     known: &mut Remembered,
 ) -> Result<Stop, Error> {
     let run = task.run;
+    known.first_look.get_or_insert_with(|| ctx.clock.now());
     for _ in 0..ROUNDS {
         if (task.gone)() {
             return Ok(Stop::Gone);

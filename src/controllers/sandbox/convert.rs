@@ -23,7 +23,6 @@ pub(super) fn run_of(sandbox: &Sandbox) -> Run {
         owner_uid,
         benchmark: String::new(),
         attempt: 1,
-        created: sandbox.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
         deleting: sandbox.metadata.deletion_timestamp.is_some(),
         ends: spec.stop.then_some(Reason::Stopped),
         service_account: spec.service_account().to_owned(),

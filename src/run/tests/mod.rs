@@ -50,7 +50,6 @@ fn run() -> Run {
         benchmark: String::new(),
         attempt: 1,
         name: names::run_name("demo", "uid-1", "", 1),
-        created: t(0),
         deleting: false,
         ends: None,
         service_account: "default".into(),
