@@ -1,6 +1,7 @@
 //! What reconciles work with: clients, caches, time. Everything that tests want to own comes in through here.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
@@ -45,6 +46,10 @@ impl Clock for SystemClock {
     }
 }
 
+/// How long a creation waits for its place. Its reconcile holds one of the controller's slots meanwhile, which removals
+/// need too.
+const PATIENCE: Duration = Duration::from_millis(100);
+
 /// How many reconciles may talk to the API server at once. Removals never wait behind creations.
 pub struct Lanes {
     creations: Semaphore,
@@ -57,9 +62,9 @@ impl Lanes {
         Self { creations: Semaphore::new(creations), removals: Semaphore::new(removals) }
     }
 
-    /// A place for a call that makes something.
+    /// A place for a call that makes something. None: there is none soon, and others are to have their turn.
     pub async fn creation(&self) -> Option<SemaphorePermit<'_>> {
-        self.creations.acquire().await.ok()
+        tokio::time::timeout(PATIENCE, self.creations.acquire()).await.ok()?.ok()
     }
 
     /// A place for a call that removes something.
@@ -150,5 +155,23 @@ impl Context {
         if !matches!(tokio::time::timeout(crate::kube_ext::CALL_DEADLINE, publishing).await, Ok(Ok(()))) {
             tracing::debug!(reason = reason.as_str(), "an event could not be written");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn creations_that_wait_give_their_turn_back_and_leave_removals_theirs() {
+        let lanes = Lanes::new(1, 1);
+        let held = lanes.creation().await.unwrap();
+        let waited = tokio::time::Instant::now();
+        assert!(lanes.creation().await.is_none(), "there is one place");
+        assert_eq!(waited.elapsed(), PATIENCE);
+        assert!(lanes.removal().await.is_some());
+        assert_eq!(waited.elapsed(), PATIENCE, "a removal waits for no creation");
+        drop(held);
+        assert!(lanes.creation().await.is_some());
     }
 }

@@ -36,9 +36,6 @@ pub enum Error {
     /// The status was written by somebody else in between.
     #[error("the object changed while its status was written")]
     StatusConflict,
-    /// The process is shutting down.
-    #[error("shutting down")]
-    ShuttingDown,
 }
 
 /// One run, and what its object says about it.
@@ -89,7 +86,7 @@ pub(super) async fn advance(
         let mut values = Vec::new();
         if wants_secrets(&seen.observed(run, recorded, &facts, Resolution::NotAsked), now) {
             if !facts.fresh {
-                let _place = ctx.lanes.creation().await.ok_or(Error::ShuttingDown)?;
+                let Some(_place) = ctx.lanes.creation().await else { return Ok(Stop::Unfinished) };
                 // An earlier leader may have made the Pod: before a name is used, the API server itself is asked.
                 seen.pod = observe::live_pod(run, ctx, known).await?;
                 facts = known.facts.clone();
@@ -111,12 +108,14 @@ pub(super) async fn advance(
         if plan.steps == [Step::DeleteOwner] {
             return Ok(Stop::OwnerDue);
         }
-        apply_all(task, ctx, known, &plan, &values, &secrets).await?;
+        if !apply_all(task, ctx, known, &plan, &values, &secrets).await? {
+            return Ok(Stop::Unfinished);
+        }
     }
     Ok(Stop::Unfinished)
 }
 
-/// Does what a plan says, up to the first step that goes otherwise.
+/// Does what a plan says, up to the first step that goes otherwise. Says whether all of them had a place.
 async fn apply_all(
     task: &Task<'_>,
     ctx: &Context,
@@ -124,19 +123,20 @@ async fn apply_all(
     plan: &Plan,
     values: &[Option<SecretValue>],
     resolution: &Resolution,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let applier = apply::Applier { task, ctx, values, resolution };
     for step in &plan.steps {
         tracing::debug!(namespace = task.run.namespace, run = task.run.name, ?step, "step");
-        let _place = match step {
+        let place = match step {
             Step::DeleteSecret | Step::DeletePod { .. } => ctx.lanes.removal().await,
             _ => ctx.lanes.creation().await,
         };
+        let Some(_place) = place else { return Ok(false) };
         if applier.apply(step, known).await? == apply::Went::Differently || (task.gone)() {
             break;
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// When to look again. None: at once, as the write may have been all that was due.
