@@ -13,6 +13,7 @@ mod evaluations;
 mod fixed_fields;
 mod guard;
 mod keys;
+mod kubectl;
 mod leader;
 mod lifecycle;
 mod many;
