@@ -93,6 +93,10 @@ async fn without_a_policy_nothing_is_made_and_removals_go_on() -> Result<()> {
     })
     .await?;
 
+    let (code, text) = replica.get("/readyz").await?;
+    ensure!(code == 503 && text.contains("the admission policies are not proven in force"), "{code} {text}");
+    assert_eq!(replica.get("/livez").await?.0, 200, "a restart would not help");
+
     let mark = team.mark()?;
     let held = team.run("held", waits_for("KEY")).await?;
     let status = team.wait("held", "it waits", |status| status.reason == Some(Reason::OperatorNotReady)).await?;
@@ -107,6 +111,7 @@ async fn without_a_policy_nothing_is_made_and_removals_go_on() -> Result<()> {
     binding.metadata.uid = None;
     bindings.create(&PostParams::default(), &binding).await?;
     team.pod(&held).await?;
+    assert_eq!(replica.get("/readyz").await?.0, 200);
     assert_eq!(team.copy(&held).await?["KEY"], "value");
     team.set_secret("LATER", b"value").await?;
     let status = team.wait_finished("taken").await?;

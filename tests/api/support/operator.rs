@@ -172,14 +172,22 @@ impl Replica {
 
     /// A counter or gauge of its metrics, all its labels summed up.
     pub async fn metric(&self, name: &str) -> Result<f64> {
-        let mut stream = tokio::net::TcpStream::connect(served_at(&self.log).await?).await?;
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: operator\r\nconnection: close\r\n\r\n").await?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text).await?;
+        let (_, text) = self.get("/metrics").await?;
         let lines =
             text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
         let values = lines.map(|line| line.rsplit(' ').next().unwrap_or_default().parse::<f64>());
         Ok(values.collect::<Result<Vec<_>, _>>()?.iter().sum())
+    }
+
+    /// What it answers on its own port: the code, and the rest.
+    pub async fn get(&self, path: &str) -> Result<(u16, String)> {
+        let mut stream = tokio::net::TcpStream::connect(served_at(&self.log).await?).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: operator\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await?;
+        let code = text.split(' ').nth(1).context("a status line")?.parse()?;
+        Ok((code, text))
     }
 
     /// `kill -9`.
@@ -191,8 +199,19 @@ impl Replica {
 
     /// SIGTERM, and its exit status.
     pub async fn terminate(mut self) -> Result<ExitStatus> {
-        let signal = Command::new("kill").arg("-TERM").arg(self.process.id().to_string()).status()?;
-        ensure!(signal.success(), "kill: {signal}");
+        self.signal("-TERM")?;
+        self.ended().await
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: &str) -> Result<()> {
+        let sent = Command::new("kill").arg(signal).arg(self.process.id().to_string()).status()?;
+        ensure!(sent.success(), "kill {signal}: {sent}");
+        Ok(())
+    }
+
+    /// Waits until it has ended, and gives its exit status.
+    pub async fn ended(&mut self) -> Result<ExitStatus> {
         poll(Duration::from_secs(30), "the operator has ended", async || {
             self.process.try_wait()?.with_context(|| format!("it runs: {:?}", self.log().map(|log| tail(&log))))
         })
