@@ -126,6 +126,13 @@ async fn a_store_that_is_not_in_order_says_at_which_step_and_what_mends_it() -> 
     let kubeconfig = team.cluster.kubeconfig_as(&format!("admin@{}", team.namespace), &[])?;
     let admin = Person { team: &team, kubeconfig, token: String::new(), trusts: String::new() };
     admin.types("store check vault", "")?.ok()?;
+    // A role that may read and not list is in order, and says what was refused.
+    let policy = format!("path \"secret/data/daypass/{}/*\" {{ capabilities = [\"read\"] }}", team.namespace);
+    server.must("PUT", &format!("sys/policies/acl/{}", team.namespace), json!({"policy": policy})).await?;
+    let table = admin.types("store check vault", "")?.ok()?;
+    let says = |step: &str, what: &str| table.lines().any(|line| line.contains(step) && line.contains(what));
+    assert!(says("List", "failed") && says("List", "add the path to its policy"), "{table}");
+    assert!(says("Ready", "passed") && says("Ready", "nothing could be read yet"), "{table}");
     server.kill()?;
     let ran = admin.types("store check vault", "")?;
     assert!(ran.out.lines().any(|line| line.contains("Address") && line.contains("failed")), "{ran:?}");
