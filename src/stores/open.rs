@@ -107,6 +107,7 @@ impl Opener {
     }
 
     /// What the store signs in with, where its team may.
+    #[allow(dead_code, reason = "whether it is used depends on the features")]
     fn proof(
         &self,
         team: &str,
@@ -126,6 +127,7 @@ impl Opener {
         })
     }
 
+    #[allow(dead_code, reason = "whether it is used depends on the features")]
     fn proofs(&self, team: &str) -> Arc<dyn Proofs> {
         let sealed = Box::new(self.sealed(team));
         Arc::new(ClusterProofs::new(self.client.clone(), team, self.operator.clone(), sealed))

@@ -1,11 +1,13 @@
 //! Stores as their admins write to them: with credentials of their own, found where the vendors' tools keep them.
 
+#[cfg(feature = "vault")]
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use kube::Client;
 
 use super::kubernetes::KubernetesStore;
+#[cfg(feature = "rest")]
 use super::settings::StoreSettings;
 #[cfg(feature = "rest")]
 use super::sign_in::OwnToken;
@@ -21,6 +23,7 @@ use crate::secret::SecretValue;
 /// The object cannot be used, or the caller has no credentials where they are looked for: the text says where.
 pub async fn open(client: Client, team: &str, spec: &TeamSecretStoreSpec) -> Result<Arc<dyn SecretStore>, StoreError> {
     // What the operator's network must be kept from, the caller's own may reach.
+    #[cfg(feature = "rest")]
     let settings = StoreSettings { allow_local_addresses: true, ..StoreSettings::default() };
     match spec.backend() {
         Some(BackendKind::Kubernetes) => {
@@ -156,7 +159,7 @@ fn variable(name: &str) -> Option<Vec<u8>> {
     std::env::var(name).ok().filter(|value| !value.is_empty()).map(String::into_bytes)
 }
 
-#[cfg(feature = "rest")]
+#[cfg(feature = "vault")]
 fn home() -> Option<PathBuf> {
     std::env::var_os("HOME").map(PathBuf::from)
 }
