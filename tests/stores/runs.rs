@@ -326,7 +326,7 @@ async fn a_store_that_hangs_delays_nobody_else() -> Result<()> {
     many(&slow, 400, |number| format!("KEY_{number}")).await?;
     slow.wait("run-0", "a run of the bad store says so", waits_for_the_store).await?;
     many(&team, 200, |_| "KEY".to_owned()).await?;
-    poll(Duration::from_secs(30), "all runs of the other team have their Pods", async || {
+    poll(Duration::from_secs(60), "all runs of the other team have their Pods", async || {
         let pods = team.pods().list_metadata(&ListParams::default()).await?.items.len();
         ensure!(pods == 200, "{pods} have");
         Ok(())
