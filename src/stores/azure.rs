@@ -120,6 +120,12 @@ impl AzureStore {
         let mut path = vec!["secrets", secret.as_str()];
         path.extend(pinned.as_deref());
         let answer = self.ask("GET", &path, None).await?;
+        if answer.status == 404 && self.is_deleted(&secret).await {
+            return Err(StoreError::NotFound(
+                "the secret is deleted, and its vault keeps it for a while: recover it, or purge it and set it anew"
+                    .into(),
+            ));
+        }
         judge(&answer, "Get")?;
         let found: Bundle = answer.json().ok_or_else(lies)?;
         let version = self
@@ -139,6 +145,11 @@ impl AzureStore {
             found.value.0
         };
         Ok(Fetched { value, version })
+    }
+
+    /// Whether a secret that is not there was deleted. Who may not know that gets no other answer than before.
+    async fn is_deleted(&self, secret: &str) -> bool {
+        self.ask("GET", &["deletedsecrets", secret], None).await.is_ok_and(|answer| answer.is_success())
     }
 
     /// The parts of an ID behind `secrets`; none where the ID is of another vault.

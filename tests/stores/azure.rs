@@ -388,7 +388,10 @@ async fn what_a_vault_keeps_of_a_deleted_secret_is_said() {
         matches!(&error, StoreError::Unsupported(why) if why.contains("not purged") && why.contains("2026-12-20")),
         "{error:?}"
     );
-    assert!(matches!(get(&admin, "API_KEY", None).await, Err(StoreError::NotFound(_))));
+    let gone = get(&admin, "API_KEY", None).await;
+    assert!(matches!(&gone, Err(StoreError::NotFound(why)) if why.contains("is deleted")), "{gone:?}");
+    let never = get(&admin, "NEVER", None).await;
+    assert!(matches!(&never, Err(StoreError::NotFound(why)) if why.contains("no such secret")), "{never:?}");
     let error = admin.put("API_KEY", &value("x"), Write::New).await.unwrap_err();
     assert!(matches!(&error, StoreError::Conflict(why) if why.contains("recovered")), "{error:?}");
 }
