@@ -19,7 +19,9 @@ use super::config::Config;
 use crate::api::names::access_name;
 use crate::api::{CHANGED, TeamSecretStore, Time};
 use crate::controllers::watches::{Trigger, Watches, uids};
-use crate::controllers::{Clock, Context, Lanes, Memory, SystemClock, audit, catalog, eval_job, sandbox, store};
+use crate::controllers::{
+    Clock, Context, Lanes, Memory, SystemClock, WAITING_CREATIONS, audit, catalog, eval_job, sandbox, store,
+};
 use crate::metrics::Metrics;
 use crate::resolve::Resolver;
 use crate::resolve::front::WAITING;
@@ -29,10 +31,10 @@ use crate::stores::sealed::key_keeper::{KeyKeeper, Settings};
 
 /// How often memory of objects that are gone is dropped, and gauges are set.
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
-/// How many runs are worked on at a time, and how many evaluations: well above how many may wait for stores, so that
-/// stores which hang leave room for all others.
-const AT_ONCE: u16 = 384;
-const _: () = assert!(WAITING.1 + 96 <= AT_ONCE as usize);
+/// How many runs are worked on at a time, and how many evaluations: above how many may wait for stores and for a place to
+/// make something, so that stores which hang and slow creations leave room for all others.
+const AT_ONCE: u16 = 448;
+const _: () = assert!(WAITING.1 + WAITING_CREATIONS + 64 <= AT_ONCE as usize);
 
 /// Leads until `stop`, or until a watch or a task ends by itself.
 pub(super) async fn lead(

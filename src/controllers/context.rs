@@ -1,7 +1,6 @@
 //! What reconciles work with: clients, caches, time. Everything that tests want to own comes in through here.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
@@ -46,25 +45,31 @@ impl Clock for SystemClock {
     }
 }
 
-/// How long a creation waits for its place. Its reconcile holds one of the controller's slots meanwhile, which removals
-/// need too.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// How many reconciles wait for a place to make something, at most. Each holds values, and one of the controller's slots,
+/// which removals need too.
+pub const WAITING_CREATIONS: usize = 96;
 
 /// How many reconciles may talk to the API server at once. Removals never wait behind creations.
 pub struct Lanes {
     creations: Semaphore,
+    waiting: Semaphore,
     removals: Semaphore,
 }
 
 impl Lanes {
     /// Lanes of that many places each.
     pub fn new(creations: usize, removals: usize) -> Self {
-        Self { creations: Semaphore::new(creations), removals: Semaphore::new(removals) }
+        Self {
+            creations: Semaphore::new(creations),
+            waiting: Semaphore::new(WAITING_CREATIONS),
+            removals: Semaphore::new(removals),
+        }
     }
 
-    /// A place for a call that makes something. None: there is none soon, and others are to have their turn.
+    /// A place for a call that makes something. None: too many wait for one already.
     pub async fn creation(&self) -> Option<SemaphorePermit<'_>> {
-        tokio::time::timeout(PATIENCE, self.creations.acquire()).await.ok()?.ok()
+        let _waiting = self.waiting.try_acquire().ok()?;
+        self.creations.acquire().await.ok()
     }
 
     /// A place for a call that removes something.
@@ -162,16 +167,20 @@ impl Context {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn creations_that_wait_give_their_turn_back_and_leave_removals_theirs() {
+    #[tokio::test]
+    async fn so_many_creations_wait_and_removals_behind_none() {
         let lanes = Lanes::new(1, 1);
         let held = lanes.creation().await.unwrap();
-        let waited = tokio::time::Instant::now();
-        assert!(lanes.creation().await.is_none(), "there is one place");
-        assert_eq!(waited.elapsed(), PATIENCE);
+        let mut waiting: Vec<_> = (0..WAITING_CREATIONS).map(|_| Box::pin(lanes.creation())).collect();
+        for creation in &mut waiting {
+            assert!(futures::poll!(creation).is_pending());
+        }
+        assert!(lanes.creation().await.is_none(), "one more does not wait");
         assert!(lanes.removal().await.is_some());
-        assert_eq!(waited.elapsed(), PATIENCE, "a removal waits for no creation");
         drop(held);
+        for creation in waiting {
+            assert!(creation.await.is_some(), "each has its turn");
+        }
         assert!(lanes.creation().await.is_some());
     }
 }

@@ -10,7 +10,7 @@ pub mod sandbox;
 pub mod store;
 pub mod watches;
 
-pub use context::{Clock, Context, EventLevel, Lanes, SystemClock};
+pub use context::{Clock, Context, EventLevel, Lanes, SystemClock, WAITING_CREATIONS};
 pub use memory::Memory;
 pub use watches::{Watches, run_labels};
 

@@ -94,7 +94,8 @@ async fn the_example_runs_each_benchmark_with_its_own_keys() -> Result<()> {
     let mut job: Value = serde_yaml::from_str(&text)?;
     job["spec"]["results"] = json!({"persistentVolumeClaim": {"claimName": "results"}});
     // Data that came with the package. The catalog does not know it, so it gets every judge that the job names.
-    let bundled = json!({"task": "inspect_evals/agent_threat_bench_memory_poison", "name": "bundled", "sampleLimit": 2});
+    let bundled =
+        json!({"task": "inspect_evals/agent_threat_bench_memory_poison", "name": "bundled", "sampleLimit": 2});
     job["spec"]["benchmarks"].as_array_mut().context("benchmarks")?.push(bundled);
     let files = tempfile::tempdir()?;
     let (manifest, page) = (files.path().join("job.yaml"), files.path().join("results.html"));

@@ -109,6 +109,10 @@ pub(super) async fn advance(
             wake: plan.wake,
             state: plan.write.then_some((run, plan.state, report)),
         },
+        Stop::Crowded => {
+            let wake = ctx.clock.now().saturating_add(runs::CROWDED).unwrap_or(Timestamp::MAX);
+            Advanced { state: None, wake: Some(wake), told: false, concluded: false }
+        }
         Stop::Unfinished => Advanced { state: None, wake: Some(ctx.clock.now()), told: false, concluded: false },
         Stop::Gone | Stop::OwnerDue => Advanced { state: None, wake: None, told: false, concluded: false },
     })

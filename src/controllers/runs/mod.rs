@@ -64,7 +64,12 @@ pub(super) enum Stop {
     Gone,
     /// It goes on at once, after others had their turn.
     Unfinished,
+    /// Many others make something before it: it goes on in [`CROWDED`].
+    Crowded,
 }
+
+/// How soon a run that found no place to make something looks again.
+pub(super) const CROWDED: Duration = Duration::from_secs(1);
 
 /// Brings a run to where nothing is left to do. What is done stands, whatever fails after it.
 pub(super) async fn advance(
@@ -86,7 +91,7 @@ pub(super) async fn advance(
         let mut values = Vec::new();
         if wants_secrets(&seen.observed(run, recorded, &facts, Resolution::NotAsked), now) {
             if !facts.fresh {
-                let Some(_place) = ctx.lanes.creation().await else { return Ok(Stop::Unfinished) };
+                let Some(_place) = ctx.lanes.creation().await else { return Ok(Stop::Crowded) };
                 // An earlier leader may have made the Pod: before a name is used, the API server itself is asked.
                 seen.pod = observe::live_pod(run, ctx, known).await?;
                 facts = known.facts.clone();
@@ -109,7 +114,7 @@ pub(super) async fn advance(
             return Ok(Stop::OwnerDue);
         }
         if !apply_all(task, ctx, known, &plan, &values, &secrets).await? {
-            return Ok(Stop::Unfinished);
+            return Ok(Stop::Crowded);
         }
     }
     Ok(Stop::Unfinished)

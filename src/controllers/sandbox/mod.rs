@@ -74,6 +74,7 @@ async fn run_to_rest(sandbox: &Sandbox, ctx: &Context, known: &mut Remembered) -
         let plan = match runs::advance(&task, &recorded, ctx, known).await? {
             Stop::Rest(plan) => plan,
             Stop::Unfinished => break,
+            Stop::Crowded => return Ok(Action::requeue(runs::CROWDED)),
             Stop::Gone => return Ok(Action::await_change()),
             Stop::OwnerDue => {
                 let _place = ctx.lanes.removal().await;
