@@ -21,6 +21,7 @@ use crate::secret::SecretValue;
 ///
 /// # Errors
 /// The object cannot be used, or the caller has no credentials where they are looked for: the text says where.
+#[cfg_attr(not(feature = "rest"), expect(clippy::unused_async, reason = "backends sign in"))]
 pub async fn open(client: Client, team: &str, spec: &TeamSecretStoreSpec) -> Result<Arc<dyn SecretStore>, StoreError> {
     // What the operator's network must be kept from, the caller's own may reach.
     #[cfg(feature = "rest")]
