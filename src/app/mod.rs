@@ -10,12 +10,14 @@ mod telemetry;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use k8s_controller::LeaderElection;
 use kube::Client;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use config::Config;
@@ -60,10 +62,11 @@ pub async fn run(config: &Path) -> anyhow::Result<()> {
         .with_renew_deadline(config.lease.renew_deadline())
         .with_retry_period(config.lease.retry_period());
     let leading = AtomicBool::new(false);
-    let held = election.with_lease(async {
+    let longest_stand = config.lease.renew_deadline();
+    let held = election.with_lease(unless_it_stood_still(longest_stand, async {
         leading.store(true, Ordering::Relaxed);
         lead::lead(client, config, namespace, guarded, metrics, stop.clone()).await
-    });
+    }));
     let result = tokio::select! {
         outcome = held => match outcome {
             Some(result) => result,
@@ -86,6 +89,20 @@ async fn told_to_stop(stop: &CancellationToken, leading: &AtomicBool) -> anyhow:
     Ok(())
 }
 
+/// Does the work of a leader, but no more once the process has stood still for `limit`: another may lead by then, and
+/// what is due would be done before the lease is looked at. Its renewals wake this far more often than that.
+async fn unless_it_stood_still<T>(limit: Duration, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    let mut last = Instant::now();
+    let mut stood_still = false;
+    std::future::poll_fn(|context| {
+        stood_still |= last.elapsed() >= limit;
+        last = Instant::now();
+        if stood_still { Poll::Pending } else { work.as_mut().poll(context) }
+    })
+    .await
+}
+
 /// Proves the policies now and every minute; while they are not in force, every two seconds.
 async fn prove_for_ever(client: Client, config: GuardConfig, guarded: watch::Sender<bool>) {
     let mut told = Vec::new();
@@ -103,5 +120,21 @@ async fn prove_for_ever(client: Client, config: GuardConfig, guarded: watch::Sen
         told = report.missing;
         guarded.send_if_modified(|old| std::mem::replace(old, in_force) != in_force);
         tokio::time::sleep(if in_force { PROOF_INTERVAL } else { PROOF_RETRY }).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_is_due_after_a_stand_is_not_done() {
+        let limit = Duration::from_secs(10);
+        for (stand, done) in [(limit / 2, true), (limit, false)] {
+            let mut work = std::pin::pin!(unless_it_stood_still(limit, tokio::time::sleep(Duration::from_secs(1))));
+            assert!(futures::poll!(&mut work).is_pending());
+            tokio::time::advance(stand).await;
+            assert_eq!(futures::poll!(&mut work).is_ready(), done, "{stand:?}");
+        }
     }
 }

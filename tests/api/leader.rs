@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use daypass::api::{BenchmarkPhase, BenchmarkStatus, Phase, SecretState};
+use daypass::api::{BenchmarkPhase, BenchmarkStatus, Phase, Reason, SecretState};
 use daypass_testcluster::{Cluster, poll};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
@@ -15,6 +15,8 @@ use crate::support::{Fleet, NAMESPACE, Replica, TURN, Team, end_cluster, own_clu
 
 /// Counts the reconciles of a process.
 const RECONCILES: &str = "daypass_reconciles_total";
+/// How the log tells of a step that is about to be done.
+const STEP: &str = "\"message\":\"step\"";
 
 /// Waits until one of the replicas leads, and gives its place.
 async fn leader(replicas: &[Replica]) -> Result<usize> {
@@ -114,6 +116,44 @@ async fn touch_all(team: &Team) -> Result<()> {
         pods.patch(&pod.name_any(), &PatchParams::default(), &patch).await?;
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn a_leader_that_stood_still_past_its_lease_ends_and_writes_nothing() -> Result<()> {
+    let _turn = TURN.acquire().await?;
+    let cluster = own_cluster().await?;
+    let mut replicas = pair(cluster).await?;
+    let team = Team::on(cluster, "still").await?;
+    team.set_secret("KEY", b"value").await?;
+    let spec = |key: &str| json!({"secrets": [{"name": key}]});
+    let before = team.run("before", spec("KEY")).await?;
+    team.pod(&before).await?;
+    // Looked at every 5 s: it is due when the process goes on.
+    let waits = team.run("waits", spec("LATER")).await?;
+    team.wait("waits", "it waits", |status| status.reason == Some(Reason::SecretNotFound)).await?;
+
+    let mut still = replicas.remove(leader(&replicas).await?);
+    still.signal("-STOP")?;
+    let meanwhile = team.run("meanwhile", spec("KEY")).await?;
+    team.set_secret("LATER", b"value").await?;
+    team.play_start(&before).await?;
+    replicas[0].wait_until_it_leads().await?;
+    let log = still.log()?;
+    ensure!(log.contains(STEP), "its steps are not told as this test reads them");
+    still.signal("-CONT")?;
+    let status = still.ended().await?;
+    let after = still.log()?.split_off(log.len());
+    assert_eq!(status.code(), Some(1), "{after}");
+    ensure!(after.contains("the lease was lost"), "{after}");
+    ensure!(!after.contains(STEP), "it has gone on with its work: {after}");
+
+    team.wait("before", "it runs", |status| status.phase == Phase::Running).await?;
+    for run in [&waits, &meanwhile] {
+        team.pod(run).await?;
+        ensure!(team.copy(run).await?.len() == 1, "{run} has a Pod and no Secret");
+    }
+    drop(replicas);
+    end_cluster(cluster)
 }
 
 #[tokio::test]
