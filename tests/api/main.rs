@@ -15,6 +15,7 @@ mod guard;
 mod keys;
 mod kubectl;
 mod leader;
+mod left_behind;
 mod lifecycle;
 mod many;
 mod needs;
