@@ -89,10 +89,16 @@ impl Team {
 
     /// Runs the command-line tool as the team's admin.
     pub async fn daypass(&self, arguments: &[&str], input: &[u8]) -> Result<String> {
-        let mut command = self.daypass_command();
-        command.args(arguments);
-        let (what, input) = (arguments.join(" "), input.to_owned());
-        tokio::task::spawn_blocking(move || run_command(command, &input)).await?.context(what)
+        run(self.daypass_command(), arguments, input).await
+    }
+
+    /// What `daypass secret holders -A` tells the cluster's admin of this namespace's runs.
+    pub async fn holders(&self) -> Result<Vec<Value>> {
+        let answer =
+            run(self.daypass_of(&self.cluster.kubeconfig()), &["secret", "holders", "-A", "-o", "json"], b"").await?;
+        let answer: Value = serde_json::from_str(&answer)?;
+        let items = answer["items"].as_array().context("items")?;
+        Ok(items.iter().filter(|holder| holder["namespace"] == self.namespace).cloned().collect())
     }
 
     /// Stores a secret of the team.
@@ -183,6 +189,13 @@ impl Team {
         ensure!(found.is_none(), "the run Secret {} is still there", run.name);
         Ok(())
     }
+}
+
+/// Runs a command with more arguments and something on its standard input, and returns what it printed.
+async fn run(mut command: Command, arguments: &[&str], input: &[u8]) -> Result<String> {
+    command.args(arguments);
+    let (what, input) = (arguments.join(" "), input.to_owned());
+    tokio::task::spawn_blocking(move || run_command(command, &input)).await?.context(what)
 }
 
 /// Runs a command with something on its standard input, and returns what it printed on its output. It blocks.
