@@ -11,4 +11,5 @@ mod files;
 mod images;
 mod many;
 mod reads;
+mod self_test;
 mod support;
