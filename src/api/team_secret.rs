@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
     derive = "PartialEq",
     shortname = "tsec",
     category = "daypass",
-    doc = "A TeamSecret is one secret of a team in the sealed store. It holds ciphertext only: nothing can show the value again.",
+    doc = "A TeamSecret is one secret of a team in the sealed store. It holds ciphertext only: nothing can show the value again. It has no status: what came of it stands in the runs that use it.",
     printcolumn(name = "Secret", type_ = "string", json_path = ".spec.name"),
     printcolumn(name = "Version", type_ = "integer", json_path = ".spec.versions[0].version"),
     printcolumn(name = "Key", type_ = "string", json_path = ".spec.versions[0].keyID"),
