@@ -1,5 +1,7 @@
 //! Logs. The audit records are lines of the target `audit` among them, whatever the level.
 
+use std::io::IsTerminal as _;
+
 use anyhow::Context as _;
 use tracing_subscriber::EnvFilter;
 
@@ -18,7 +20,8 @@ pub(super) fn start(log: &Log) -> anyhow::Result<()> {
     for directive in CAPPED.iter().chain(&["kube_client::client=error", "audit=info"]) {
         filter = filter.add_directive(directive.parse().context("a built-in log directive")?);
     }
-    let lines = tracing_subscriber::fmt().with_env_filter(filter);
+    // Colours are for terminals: a log that is collected would be full of escapes.
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(std::io::stdout().is_terminal());
     match log.format {
         LogFormat::Json => lines.json().flatten_event(true).init(),
         LogFormat::Human => lines.init(),

@@ -5,11 +5,14 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use daypass::api::{ConditionStatus, ConditionType, Phase, Reason, SecretState};
 use daypass_testcluster::poll;
+use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::Api;
 use serde_json::json;
 
-use crate::support::{COLLECTED, Team, container, ended, operator, running};
+use crate::support::{
+    COLLECTED, Replica, TURN, Team, container, end_cluster, ended, operator, own_cluster, running, settle,
+};
 
 #[tokio::test]
 async fn a_run_gets_its_secret_and_the_copy_goes_when_it_has_started() -> Result<()> {
@@ -229,4 +232,35 @@ async fn a_run_ends_with_its_own_container_whatever_stands_beside_it() -> Result
     assert_eq!((status.phase, status.exit_code), (Phase::Completed, Some(0)));
     assert!(status.message.unwrap_or_default().contains("other containers of the Pod still run: proxy"));
     Ok(())
+}
+
+#[tokio::test]
+async fn an_operator_that_is_asked_to_tells_each_step_in_events_and_logs_for_people() -> Result<()> {
+    let _turn = TURN.acquire().await?;
+    let cluster = own_cluster().await?;
+    let replica = Replica::start_with(cluster, "0", "log: {format: human}\nevents: all\n").await?;
+    replica.wait_until_ready(cluster).await?;
+    settle(cluster).await?;
+    let team = Team::on(cluster, "talks").await?;
+    team.set_secret("API_KEY", b"value-1").await?;
+    let run = team.run("demo", json!({"secrets": [{"name": "API_KEY"}]})).await?;
+    team.pod(&run).await?;
+    team.play_start(&run).await?;
+    team.play_exit(&run, 0).await?;
+    assert_eq!(team.wait_finished("demo").await?.phase, Phase::Completed);
+    let events = Api::<Event>::namespaced(team.root.clone(), &team.namespace);
+    poll(Duration::from_secs(30), "the steps are told", async || {
+        let told = events.list(&kube::api::ListParams::default()).await?;
+        let reasons: Vec<_> = told.into_iter().filter_map(|event| event.reason).collect();
+        let all = ["Starting", "Succeeded"].iter().all(|step| reasons.iter().any(|reason| reason == step));
+        ensure!(all, "{reasons:?}");
+        Ok(())
+    })
+    .await?;
+    let log = replica.log()?;
+    ensure!(log.contains(" audit: record={\"action\":\"inject\""), "{log}");
+    ensure!(!log.lines().any(|line| line.starts_with('{')), "{log}");
+    ensure!(!log.contains('\u{1b}'), "colours in a file: {log}");
+    drop(replica);
+    end_cluster(cluster)
 }

@@ -35,6 +35,9 @@ pub struct Replica {
     log: PathBuf,
 }
 
+/// The section `log`, as tests read it.
+const JSON: &str = "log: {format: json, level: 'info,daypass=trace'}\n";
+
 /// Control planes of tests' own: two at a time are what a small machine bears, as they mostly wait for leases.
 pub static TURN: Semaphore = Semaphore::const_new(2);
 
@@ -112,17 +115,19 @@ fn folder(cluster: &Cluster) -> PathBuf {
 impl Replica {
     /// Starts a process under a name of its own.
     pub async fn start(cluster: &Cluster, name: &str) -> Result<Self> {
-        Self::start_with(cluster, name, "{}").await
+        Self::start_with(cluster, name, JSON).await
     }
 
     /// The same with a lease that another may take over soon.
     pub async fn start_for_take_over(cluster: &Cluster, name: &str) -> Result<Self> {
-        Self::start_with(cluster, name, "{durationSeconds: 8, renewDeadlineSeconds: 6, retryPeriodSeconds: 1}").await
+        let lease = "lease: {durationSeconds: 8, renewDeadlineSeconds: 6, retryPeriodSeconds: 1}\n";
+        Self::start_with(cluster, name, &format!("{JSON}{lease}")).await
     }
 
-    async fn start_with(cluster: &Cluster, name: &str, lease: &str) -> Result<Self> {
+    /// The same with sections of the configuration of one's own: `log` among them.
+    pub async fn start_with(cluster: &Cluster, name: &str, sections: &str) -> Result<Self> {
         let folder = folder(cluster);
-        let process = spawn(cluster, &folder, name, lease).await?;
+        let process = spawn(cluster, &folder, name, sections).await?;
         Ok(Self { process, log: folder.join(format!("{name}.log")) })
     }
 
@@ -245,7 +250,7 @@ fn install_chart(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-async fn spawn(cluster: &Cluster, folder: &Path, name: &str, lease: &str) -> Result<Child> {
+async fn spawn(cluster: &Cluster, folder: &Path, name: &str, sections: &str) -> Result<Child> {
     let token = cluster.service_account_token(NAMESPACE, "daypass-operator").await?;
     let kubeconfig = cluster.kubeconfig_for_token(&format!("operator-{name}"), &token)?;
     let config = folder.join(format!("{name}.yaml"));
@@ -254,8 +259,7 @@ async fn spawn(cluster: &Cluster, folder: &Path, name: &str, lease: &str) -> Res
         &config,
         format!(
             "defaultImage: daypass.test/busybox:1\nkeys: {{folder: {}}}\nhttp: {{address: '127.0.0.1:0'}}\n\
-             log: {{format: json, level: 'info,daypass=trace'}}\n\
-             lease: {lease}\nstores: {{allowLocalAddresses: true, {}}}\n\
+             {sections}stores: {{allowLocalAddresses: true, {}}}\n\
              evaluations: {{images: {{Inspect: 'daypass.test/runner:1'}}, wandbEndpoint: '{}'}}\n",
             keys.display(),
             STORES.get().map_or("", String::as_str),
