@@ -158,6 +158,8 @@ async fn everything_once(operator: &'static Operator) -> Result<()> {
     team.submit(&sandbox("troubled", elsewhere)?).await?;
     let mut other = store;
     other["metadata"]["name"] = json!("other");
+    // It may not sign in as the operator: no call is made.
+    other["spec"] = json!({"vault": {"address": "https://vault.example", "signIn": {"operator": {}}}});
     for _ in 0..2 {
         let waits = |reason| move |status: &daypass::api::SandboxStatus| status.reason == Some(reason);
         team.wait("troubled", "no store", waits(Reason::StoreNotFound)).await?;
