@@ -192,10 +192,11 @@ async fn watch_stores(trigger: Trigger<TeamSecretStore>, ctx: Arc<Context>, stor
             audit::of_secret("changed", &team, &access_name(&name, secret.unwrap_or("*")), None, None);
         }
         let seen = revoked.insert((team.clone(), name.clone()), revoked_names(&store));
+        let first = seen.is_none();
         for secret in newly_revoked(&store, seen.as_ref()) {
             audit::of_secret("revoked", &team, &access_name(&name, &secret), None, None);
         }
-        if ctx.stores.get(&ObjectRef::from_obj(&store)).is_none() {
+        if !first && ctx.stores.get(&ObjectRef::from_obj(&store)).is_none() {
             changes.remove(&(team.clone(), name.clone()));
             revoked.remove(&(team.clone(), name.clone()));
         }
@@ -225,8 +226,9 @@ async fn watch_team_secrets(trigger: Trigger<crate::api::TeamSecret>, ctx: Arc<C
         let (team, _) = names(&secret.metadata);
         let newest = secret.spec.versions.first();
         let version = newest.map(|newest| newest.version);
-        let gone = ctx.team_secrets.get(&ObjectRef::from_obj(&secret)).is_none();
         let known = seen.insert((team.clone(), secret.spec.name.clone()), version);
+        // While the first list comes in, the cache shows nothing of it yet.
+        let gone = known.is_some() && ctx.team_secrets.get(&ObjectRef::from_obj(&secret)).is_none();
         if gone || known.is_some_and(|known| known != version) {
             let action = if gone { "deleted" } else { "changed" };
             audit::of_secret(action, &team, &secret.spec.name, version, newest.and_then(|newest| newest.by.as_deref()));

@@ -105,6 +105,8 @@ async fn the_next_leader_goes_on_from_every_state_between_two_calls() -> Result<
         ensure!(pod.as_ref().is_none_or(|before| *before == now), "{what}: another Pod was made");
     }
     team.assert_no_run_secrets().await?;
+    let deleted = next.audit(&team.namespace)?.into_iter().find(|record| record["action"] == "deleted");
+    assert_eq!(deleted, None, "the secret is there");
     let writes = team.writes(mark).await?;
     let pods = writes.iter().filter(|write| *write == "create pods").count();
     assert_eq!(pods, 2, "one for each run that had none: {writes:?}");
