@@ -19,6 +19,7 @@ use kube::Client;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use config::Config;
 
@@ -62,11 +63,13 @@ pub async fn run(config: &Path) -> anyhow::Result<()> {
         .with_renew_deadline(config.lease.renew_deadline())
         .with_retry_period(config.lease.retry_period());
     let leading = AtomicBool::new(false);
-    let longest_stand = config.lease.renew_deadline();
-    let held = election.with_lease(unless_it_stood_still(longest_stand, async {
+    let held = election.with_lease(async {
         leading.store(true, Ordering::Relaxed);
-        lead::lead(client, config, namespace, guarded, metrics, stop.clone()).await
-    }));
+        let limit = config.lease.renew_deadline();
+        let work = lead::lead(client, config, namespace, guarded, metrics, stop.clone());
+        // A task of its own: however much work there is, the lease is renewed beside it.
+        AbortOnDropHandle::new(tokio::spawn(unless_it_stood_still(limit, work))).await.context("the work ended")?
+    });
     let result = tokio::select! {
         outcome = held => match outcome {
             Some(result) => result,
@@ -90,15 +93,22 @@ async fn told_to_stop(stop: &CancellationToken, leading: &AtomicBool) -> anyhow:
 }
 
 /// Does the work of a leader, but no more once the process has stood still for `limit`: another may lead by then, and
-/// what is due would be done before the lease is looked at. Its renewals wake this far more often than that.
-async fn unless_it_stood_still<T>(limit: Duration, work: impl Future<Output = T>) -> T {
+/// what is due would be done before the lease is looked at. How long the work itself takes is no stand.
+async fn unless_it_stood_still(limit: Duration, work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let mut work = std::pin::pin!(work);
+    let mut tick = tokio::time::interval(limit / 10);
     let mut last = Instant::now();
-    let mut stood_still = false;
     std::future::poll_fn(|context| {
-        stood_still |= last.elapsed() >= limit;
+        if last.elapsed() >= limit {
+            return Poll::Ready(Err(anyhow::anyhow!(
+                "the process stood still for {} s and more, and the lease was lost or may be: ending",
+                limit.as_secs()
+            )));
+        }
+        while tick.poll_tick(context).is_ready() {}
+        let outcome = work.as_mut().poll(context);
         last = Instant::now();
-        if stood_still { Poll::Pending } else { work.as_mut().poll(context) }
+        outcome
     })
     .await
 }
@@ -131,10 +141,15 @@ mod tests {
     async fn work_that_is_due_after_a_stand_is_not_done() {
         let limit = Duration::from_secs(10);
         for (stand, done) in [(limit / 2, true), (limit, false)] {
-            let mut work = std::pin::pin!(unless_it_stood_still(limit, tokio::time::sleep(Duration::from_secs(1))));
+            let due = async {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                Ok(())
+            };
+            let mut work = std::pin::pin!(unless_it_stood_still(limit, due));
             assert!(futures::poll!(&mut work).is_pending());
             tokio::time::advance(stand).await;
-            assert_eq!(futures::poll!(&mut work).is_ready(), done, "{stand:?}");
+            let outcome = futures::poll!(&mut work);
+            assert!(matches!(outcome, Poll::Ready(outcome) if outcome.is_ok() == done), "{stand:?}");
         }
     }
 }

@@ -7,6 +7,7 @@ use daypass::api::{
     BreakerState, CHANGED, ConditionStatus, ConditionType, Phase, Reason, Sandbox, SandboxStatus, TeamSecretStore,
     TeamSecretStoreStatus,
 };
+use daypass::resolve::front::WAITING;
 use daypass_testcluster::{OpenBao, poll};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use kube::Api;
@@ -322,8 +323,8 @@ async fn a_store_that_hangs_delays_nobody_else() -> Result<()> {
     let_mint(&slow).await?;
     let hanging = Canned::start(vec![Reply::Hang]).await?;
     make_store(&slow, "vault", hanging.address(), &json!({"serviceAccount": {"name": "default"}}), json!({})).await?;
-    // More than the operator works on at a time.
-    many(&slow, 400, |number| format!("KEY_{number}")).await?;
+    // More than may wait for one store.
+    many(&slow, WAITING.0 + 24, |number| format!("KEY_{number}")).await?;
     slow.wait("run-0", "a run of the bad store says so", waits_for_the_store).await?;
     many(&team, 200, |_| "KEY".to_owned()).await?;
     poll(Duration::from_secs(60), "all runs of the other team have their Pods", async || {
