@@ -485,7 +485,8 @@ pub struct PersistentVolumeClaim {
     pub claim_name: String,
 }
 
-/// A project that each benchmark's result is uploaded to.
+/// A project that each benchmark's result is uploaded to. Before anything starts W&B is asked whether it knows the key and
+/// whether the key's owner belongs to the entity; a project that is not there is made by the first result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WandbResults {

@@ -79,7 +79,9 @@ async fn fifty_sandboxes_at_once() -> Result<()> {
     let mut writes = team.cluster.audit().since(mark)?;
     writes.retain(|entry| {
         let operator = entry.user == "system:serviceaccount:daypass-system:daypass-operator";
-        operator && entry.is_write() && entry.namespace == team.namespace && entry.resource != "events"
+        // What a store tells of itself is no run's write, and an event tells of trouble.
+        let of_runs = !["events", "teamsecretstores"].contains(&entry.resource.as_str());
+        operator && entry.is_write() && entry.namespace == team.namespace && of_runs
     });
     let count = |verb: &str, resource: &str, name: &str| {
         let same = |entry: &&AuditEntry| entry.verb == verb && entry.resource == resource;
@@ -99,8 +101,10 @@ async fn fifty_sandboxes_at_once() -> Result<()> {
         assert_eq!(count("delete", "secrets", &run.name), 1, "{}", run.sandbox);
     }
     // The audit log does not know what a creation is called.
-    let patches = count("patch", "sandboxes", "");
     assert_eq!((count("create", "secrets", ""), count("create", "pods", "")), (RUNS, RUNS));
-    assert_eq!(writes.len(), 3 * RUNS + patches, "no other writes");
+    let usual = [("create", "secrets"), ("create", "pods"), ("delete", "secrets"), ("patch", "sandboxes")];
+    let others: Vec<_> =
+        writes.iter().filter(|entry| !usual.contains(&(entry.verb.as_str(), entry.resource.as_str()))).collect();
+    assert!(others.is_empty(), "other writes: {others:?}");
     Ok(())
 }
