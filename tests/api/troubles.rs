@@ -5,9 +5,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use daypass::api::{Phase, Reason};
 use daypass_testcluster::poll;
-use k8s_openapi::api::core::v1::{Namespace, ResourceQuota};
+use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
+use k8s_openapi::api::core::v1::{Namespace, Pod, ResourceQuota};
 use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::support::{COLLECTED, Team, operator};
@@ -210,6 +211,72 @@ async fn a_pod_that_cannot_be_valid_is_told() -> Result<()> {
     let status = team.wait_finished("invalid").await?;
     assert_eq!((status.phase, status.reason), (Phase::Failed, Some(Reason::PodRefused)));
     assert!(status.message.unwrap().contains("must be less than or equal to cpu limit"));
+    team.assert_no_run_secrets().await
+}
+
+#[tokio::test]
+async fn a_pod_that_a_policy_refuses_is_told() -> Result<()> {
+    let team = team("policy").await?;
+    let name = format!("{}-no-such-label", team.namespace);
+    let policy = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": {"name": name},
+        "spec": {
+            "matchConstraints": {"resourceRules": [
+                {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]},
+            ]},
+            "matchConditions": [{"name": "here", "expression": format!("request.namespace == '{}'", team.namespace)}],
+            "validations": [{"expression": "!has(object.metadata.labels) || !has(object.metadata.labels.unwanted)", "message": "nothing unwanted runs here"}],
+        },
+    });
+    let binding = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": name}, "spec": {"policyName": name, "validationActions": ["Deny"]},
+    });
+    let policies = Api::<ValidatingAdmissionPolicy>::all(team.root.clone());
+    policies.create(&PostParams::default(), &serde_json::from_value(policy)?).await?;
+    let bindings = Api::<ValidatingAdmissionPolicyBinding>::all(team.root.clone());
+    bindings.create(&PostParams::default(), &serde_json::from_value(binding)?).await?;
+    let probe: Pod = serde_json::from_value(json!({
+        "metadata": {"name": "probe", "labels": {"unwanted": "yes"}}, "spec": {"containers": [{"name": "main", "image": "i"}]},
+    }))?;
+    let pods = Api::<Pod>::namespaced(team.root.clone(), &team.namespace);
+    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+    poll(Duration::from_secs(30), "the policy is in force", async || {
+        let refused = pods.create(&dry_run, &probe).await.err().context("it passes")?;
+        ensure!(refused.to_string().contains("nothing unwanted"), "{refused}");
+        Ok(())
+    })
+    .await?;
+
+    let mark = team.mark()?;
+    let mut unwanted = spec();
+    unwanted["podMetadata"] = json!({"labels": {"unwanted": "yes"}});
+    team.run("unwanted", unwanted).await?;
+    let status = team.wait_finished("unwanted").await?;
+    assert_eq!((status.phase, status.reason), (Phase::Failed, Some(Reason::PodRefused)));
+    assert!(status.message.unwrap().contains("nothing unwanted runs here"));
+    team.assert_no_run_secrets().await?;
+    let writes = team.writes(mark).await?;
+    let refused = ["create secrets", "create pods (422)", "delete secrets", "patch sandboxes/status"];
+    assert_eq!(writes, refused);
+    policies.delete(&name, &DeleteParams::default()).await?;
+    bindings.delete(&name, &DeleteParams::default()).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_run_whose_node_is_lost_is_told() -> Result<()> {
+    let team = team("node-lost").await?;
+    let mut kept = spec();
+    kept["secretRemoval"] = json!("AfterFinish");
+    let run = team.run("lost", kept).await?;
+    team.pod(&run).await?;
+    team.play_start(&run).await?;
+    team.wait("lost", "it runs", |s| s.phase == Phase::Running).await?;
+    team.play_status(&run, json!({"phase": "Failed", "reason": "NodeLost", "message": "the node is gone"})).await?;
+    let status = team.wait_finished("lost").await?;
+    assert_eq!((status.phase, status.reason), (Phase::Failed, Some(Reason::PodLost)));
+    assert_eq!(status.secrets_state.as_deref(), Some("Removed"));
     team.assert_no_run_secrets().await
 }
 
