@@ -39,16 +39,10 @@ pub fn set_resolved(
 ) {
     let (reason, message) =
         problem.unwrap_or((Reason::Resolved, "Every secret that a benchmark needs was found and may be used"));
+    let resolved = problem.is_none().into();
     set_condition(
         &mut status.conditions,
-        Condition {
-            type_: ConditionType::SecretsResolved,
-            status: problem.is_none().into(),
-            reason,
-            message: message.into(),
-            last_transition_time: Time(now).to_second(),
-            observed_generation: generation,
-        },
+        condition(ConditionType::SecretsResolved, resolved, reason, message, generation, now),
     );
 }
 
@@ -58,19 +52,24 @@ pub fn set_catalog(status: &mut EvalJobStatus, broken: bool, version: &str, gene
         status.conditions.retain(|condition| condition.type_ != ConditionType::CatalogCurrent);
         return;
     }
-    set_condition(
-        &mut status.conditions,
-        Condition {
-            type_: ConditionType::CatalogCurrent,
-            status: ConditionStatus::False,
-            reason: Reason::CatalogInvalid,
-            message: format!(
-                "The ConfigMap {CATALOG_MAP} of the operator's namespace cannot be used; the job was checked with the last good catalog, {version}"
-            ),
-            last_transition_time: Time(now).to_second(),
-            observed_generation: generation,
-        },
+    let message = format!(
+        "The ConfigMap {CATALOG_MAP} of the operator's namespace cannot be used; the job was checked with the last good catalog, {version}"
     );
+    let (kind, no) = (ConditionType::CatalogCurrent, ConditionStatus::False);
+    set_condition(&mut status.conditions, condition(kind, no, Reason::CatalogInvalid, &message, generation, now));
+}
+
+/// A statement about the job as of now.
+fn condition(
+    type_: ConditionType,
+    status: ConditionStatus,
+    reason: Reason,
+    message: &str,
+    observed_generation: Option<i64>,
+    now: Timestamp,
+) -> Condition {
+    let last_transition_time = Time(now).to_second();
+    Condition { type_, status, reason, message: message.into(), last_transition_time, observed_generation }
 }
 
 /// All problems in one: the first one's word, and every sentence on a line of its own.
@@ -194,17 +193,7 @@ fn conditions(spec: &EvalJobSpec, status: &mut EvalJobStatus, generation: Option
     let why = (status.reason.unwrap_or(Reason::Accepted), status.message.clone().unwrap_or_default());
     let mut all = std::mem::take(&mut status.conditions);
     let mut set = |type_, status: ConditionStatus, reason, message: &str| {
-        set_condition(
-            &mut all,
-            Condition {
-                type_,
-                status,
-                reason,
-                message: message.into(),
-                last_transition_time: Time(now).to_second(),
-                observed_generation: generation,
-            },
-        );
+        set_condition(&mut all, condition(type_, status, reason, message, generation, now));
     };
     set(ConditionType::Accepted, True, Reason::Accepted, "The operator has taken up the job");
 

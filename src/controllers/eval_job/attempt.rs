@@ -102,20 +102,17 @@ pub(super) async fn advance(
     let stop = runs::advance(&task, &recorded, ctx, &mut known).await;
     let report = known.facts.pod.as_ref().and_then(|pod| Report::parse(pod.last_word.as_deref()?));
     ctx.evaluations.keep_part(&uid, &part, known);
-    Ok(match stop? {
-        Stop::Rest(plan) => Advanced {
-            told: plan.write,
-            concluded: false,
-            wake: plan.wake,
-            state: plan.write.then_some((run, plan.state, report)),
-        },
-        Stop::Crowded => {
-            let wake = ctx.clock.now().saturating_add(runs::CROWDED).unwrap_or(Timestamp::MAX);
-            Advanced { state: None, wake: Some(wake), told: false, concluded: false }
+    let now = ctx.clock.now();
+    let wake = match stop? {
+        Stop::Rest(plan) => {
+            let state = plan.write.then_some((run, plan.state, report));
+            return Ok(Advanced { state, wake: plan.wake, told: plan.write, concluded: false });
         }
-        Stop::Unfinished => Advanced { state: None, wake: Some(ctx.clock.now()), told: false, concluded: false },
-        Stop::Gone | Stop::OwnerDue => Advanced { state: None, wake: None, told: false, concluded: false },
-    })
+        Stop::Crowded => Some(now.saturating_add(runs::CROWDED).unwrap_or(Timestamp::MAX)),
+        Stop::Unfinished => Some(now),
+        Stop::Gone | Stop::OwnerDue => None,
+    };
+    Ok(Advanced { state: None, wake, told: false, concluded: false })
 }
 
 /// Records what came of an attempt.

@@ -18,10 +18,10 @@ use crate::stores::{Query, Stage, StoreError};
 const SHOWN: usize = 100;
 /// How many secrets of live runs are asked for, so that a newer version is noticed.
 const FOLLOWED: usize = 100;
-/// How many letters a step's message has at most: it may repeat an address, each letter of it escaped.
-const LONGEST_MESSAGE: usize = 2000;
 /// How many of them at a time: as many as a run may name, so that no run waits longer behind a check than behind a run.
 const AT_ONCE: usize = 12;
+/// How many letters a step's message has at most: it may repeat an address, each letter of it escaped.
+const LONGEST_MESSAGE: usize = 2000;
 
 /// What a look at a store has shown.
 pub(super) struct Checked {
